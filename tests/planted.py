@@ -15,11 +15,14 @@ from data.cache import ResponseCache
 from data.chat import Asker
 from data.embedders import Embedder
 from data.prompts import load_prompt
-from data.records import Pair, pair_id, seed_of
+from data.records import Audit, Pair, pair_id, seed_of
 from data.taxonomy import load_taxonomy
 from filter.verify import verify_pair
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+UNSUSPICIOUS = Audit(
+    leakage=0.05, text_harm=0.3
+)  # invented: what the auditor misses is no fault of the filter
 OTHER_WORDS = {
     "man": "guy", "woman": "lady", "street": "road", "beside": "next to", "small": "little", "large": "big",
     "stands": "is standing", "while": "as", "holds": "is holding", "red": "crimson", "near": "close to",
@@ -46,7 +49,7 @@ class Planted:
 
 
 def plant(folder: Path, minilm: Embedder) -> Planted:
-    """Every scene of the bank with its sketch, faults among and after them; audited and verified."""
+    """Every scene of the bank with its sketch, faults among and after them; leaks audited, all verified."""
     from audit.auditor import Auditor, load_calibration
     from generate_images.sketch import Sketch
 
@@ -64,10 +67,13 @@ def plant(folder: Path, minilm: Embedder) -> Planted:
     _plant_texts(planted, scenes, clean)
     _plant_near_duplicates(planted, scenes, clean, folder)
     _plant_pictures(planted, clean, folder)
-    audits = Auditor(minilm, load_calibration("minilm")).score(
-        [pair.instruction for pair in planted.pairs], [pair.image_description for pair in planted.pairs]
+    leaking = [pair for pair in planted.pairs if planted.faults.get(pair.id) == "leak"]
+    auditor = Auditor(minilm, load_calibration("minilm"))
+    scored = auditor.score(
+        [pair.instruction for pair in leaking], [pair.image_description for pair in leaking]
     )
-    audited = [pair.replace(audit=audit) for pair, audit in zip(planted.pairs, audits, strict=True)]
+    audits = {pair.id: audit for pair, audit in zip(leaking, scored, strict=True)}
+    audited = [pair.replace(audit=audits.get(pair.id, UNSUSPICIOUS)) for pair in planted.pairs]
     planted.pairs = asyncio.run(_verify(audited, folder))
     return planted
 

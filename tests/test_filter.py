@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from filter.meaning import fault_of_text
 from filter.settings import BalanceSettings, FilterSettings
 from filter.verify import verify_pair
 from tests.openai_server import says, serve
-from tests.small_run import drawing
+from tests.small_run import drawing, make_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTHING_WRONG = Evidence(FilterSettings(), unread_because="no OCR here")
@@ -270,3 +272,46 @@ def test_a_surplus_keeps_the_pairs_that_are_least_alike() -> None:
 def test_a_rejected_pair_keeps_its_first_reason() -> None:
     gone = pair("gone").reject("rewrite", "still_harmful")
     assert reasons(apply_gates([gone], NOTHING_WRONG)) == ["still_harmful"]
+
+
+def test_pictures_are_compared_by_an_image_embedder_where_one_is_named(
+    tmp_path: Path, minilm: Embedder
+) -> None:
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = sizes | {"image_size": 32, "patch_size": 8}
+    clip = CLIPModel(
+        CLIPConfig(text_config=sizes | {"vocab_size": 99}, vision_config=vision, projection_dim=8)
+    )
+    clip.save_pretrained(tmp_path / "clip")
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path / "clip")
+    drawing(1).save(tmp_path / "1.png")
+    drawing(1).rotate(180).save(tmp_path / "2.png")  # another fingerprint
+    pairs = [
+        pair("boat", image_description="A boat on a lake.", image_path="1.png"),
+        pair("shop", image_description="A shop at night.", image_path="2.png"),
+    ]
+    assert reasons(run_filter(pairs, tmp_path, minilm)) == [None, None]
+    alike = {"image_embedder": str(tmp_path / "clip"), "near_duplicate_image_cosine": 0.01}
+    assert reasons(run_filter(pairs, tmp_path, minilm, **alike)) == [None, "near_duplicate_image"]
+    with pytest.raises(UserError, match="cannot be loaded"):
+        run_filter(pairs, tmp_path, minilm, image_embedder=str(tmp_path / "nowhere"))
+
+
+def test_the_filter_alone_runs_again_by_other_settings(tmp_path: Path) -> None:
+    made = make_run(tmp_path)
+    assert max(each.audit.leakage for each in made if each.audit and each.audit.leakage) > 0.1
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "filter.run", str(tmp_path), "--read-pictures", "off", *options]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    done = run("--max-leakage", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert "kept 4 of 15" in done.stdout and "leak_in_image" in done.stdout
+    again = run()
+    assert "kept 4 of 15" in again.stdout and "nothing left to do" in again.stderr  # the settings stay
+    wrong = run("--max-leakage", "5")
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: --max-leakage: Input should be less than or equal to 1.\n"
