@@ -14,7 +14,7 @@ from pathlib import Path
 from audit.expansions import figstep, harmbench, holisafe, mm_safetybench, mossbench, mssbench, vlguard
 from audit.layouts import Layout, Variant, columns, locate, open_table, read_layout
 from data.errors import UserError, unknown
-from data.source_rows import Source
+from data.sources.source_rows import Source
 
 MM_SAFETYBENCH = Variant(("processed_questions/*.json",))
 SAFEBENCH = Variant(("question/safebench.csv",))
@@ -196,7 +196,7 @@ def read_benchmark(
     """Read a benchmark by the name of its layout, with a variant after a colon where it has several.
 
     `path` is the benchmark's folder, one of its files, or `hf:owner/name`. `data_root` and `unpack_to`
-    are as in `data.sources.read_source`. UserError for an unknown name or variant, or another layout.
+    are as in `data.sources.reader.read_source`. UserError for an unknown name or variant, or another layout.
     """
     base, _, variant = name.partition(":")
     if base not in BENCHMARKS:

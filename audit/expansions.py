@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.layouts import At
-from data.columns import Raw
 from data.errors import UserError
+from data.sources.columns import Raw
 
 
 def figstep(record: Raw, at: At) -> Iterator[Raw]:

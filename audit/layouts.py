@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data.columns import Columns, Raw
 from data.errors import UserError
-from data.folders import read_table
-from data.paths import lies_inside, trusted_root
-from data.source_rows import Part, Source, build_source
-from data.sources import read_hub
-from data.tables import Table, encoding_of, load_json
+from data.sources.columns import Columns, Raw
+from data.sources.folders import read_table
+from data.sources.paths import lies_inside, trusted_root
+from data.sources.reader import read_hub
+from data.sources.source_rows import Part, Source, build_source
+from data.sources.tables import Table, encoding_of, load_json
 
 
 def columns(**names: str) -> Columns:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from audit.calibrations import Calibration
 from audit.summary import Audited, CategoryFigures, Share, Summary, counted, why_unscored
-from data.charts import Histogram, Series, axis_top, histogram
-from data.page import Figure, count, percent, plural, render_page, write_page
+from data.pages.charts import Histogram, Series, axis_top, histogram
+from data.pages.page import Figure, count, percent, plural, render_page, write_page
+from data.pages.thumbnails import thumbnails
 from data.records import Audit, Span
-from data.sources import SourceRow
-from data.thumbnails import thumbnails
+from data.sources.reader import SourceRow
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 TABLE_ROWS = 6000  # pairs in the page's table; every pair is in audit.jsonl

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from audit.auditor import Auditor
     from audit.report import Settings
     from audit.summary import Audited, Summary
-    from data.sources import Source
+    from data.sources.reader import Source
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
 alone gives away what is risky in the picture. SOURCE is a JSON, JSONL, CSV, TSV, XLSX or Parquet file, a
@@ -85,7 +85,7 @@ def main() -> int:
 def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
     """The source by its layout where one is named or recognised, else by its columns."""
     from audit.benchmarks import guess_benchmark, read_benchmark
-    from data.sources import read_source
+    from data.sources.reader import read_source
 
     columns = {flag: getattr(arguments, flag) for flag in COLUMN_FLAGS}
     chosen = any(columns.values())
@@ -100,7 +100,7 @@ def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
 def _announce(sources: Sequence[Source]) -> list[str]:
     """Say what was read, from which columns, and what is odd about it; returns the sources' short names."""
     from audit.summary import source_names
-    from data.page import plural
+    from data.pages.page import plural
 
     names = source_names(sources)
     for name, source in zip(names, sources, strict=True):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from audit.metrics import prevalence, rogan_gladen
 from data.records import Audit, Record
-from data.sources import Source, SourceRow
+from data.sources.reader import Source, SourceRow
 
 GENERIC_NAMES = ("data", "test", "train", "val", "validation", "dataset", "metadata", "index")
 Z_95 = 1.959964

@@ -88,7 +88,7 @@ def _say_unpriced(profile: Profile, budget: float | None) -> None:
             cannot = "" if budget is None else ", and --budget cannot stop it"
             print(
                 f"note: no price is known for {section.model}: its tokens are counted, its cost is not"
-                f"{cannot}. Add it to data/prices.toml, or to the profile as input_price and output_price.",
+                f"{cannot}. Add it to data/llm/prices.toml, or to the profile as input_price and output_price.",
                 file=sys.stderr,
             )
 

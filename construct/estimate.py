@@ -24,10 +24,10 @@ from construct.profile import ChatSection, Profile
 from construct.rewrite import rewrite_query
 from construct.stages import Step, steps_of
 from construct.workshop import Workshop, price_of
-from data.cache import ResponseCache
-from data.chat import CHARACTERS_PER_TOKEN, TOKENS_PER_PICTURE, Asker
 from data.embedders import Embedder, Vectors
-from data.prices import CURRENCY, Bill
+from data.llm.cache import ResponseCache
+from data.llm.chat import CHARACTERS_PER_TOKEN, TOKENS_PER_PICTURE, Asker
+from data.llm.prices import CURRENCY, Bill
 from data.records import Audit, ElementList
 from data.rows import read_rows
 from data.stage import read_meta, read_stage
@@ -194,7 +194,7 @@ def _cells(name: str, rows: str, bill: Bill) -> list[str]:
 
 def _notes(profile: Profile, total: Bill) -> Iterator[str]:
     if total.unpriced:
-        yield "?: no price is known; add it to data/prices.toml or to the profile."
+        yield "?: no price is known; add it to data/llm/prices.toml or to the profile."
     if profile.draw.critic:
         yield "The critic of the drawn pictures is not in it: one look per picture and redraw."
     if profile.author.kind == "openai":

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.errors import PERMANENT
-from data.prices import Bill
+from data.llm.prices import Bill
 from data.stage_meta import StageMeta
 
 EXIT_WITH_FAILURES = 3

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from construct.profile import ImagesSection
-from data.columns import OTHERS
 from data.errors import RowFailed, UserError
-from data.paths import SUFFIXES
-from data.pictures import picture
+from data.llm.pictures import picture
 from data.records import Record, pair_id
-from data.sources import read_source
+from data.sources.columns import OTHERS
+from data.sources.paths import SUFFIXES
+from data.sources.reader import read_source
 
 
 class GivenImage(Record):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 from construct.images import GivenImage
 from construct.workshop import Workshop
 from data.errors import RowFailed
-from data.pictures import picture
+from data.llm.pictures import picture
 from data.records import Pair, SubCategory
 from data.rows import atomic
 from data.taxonomy import load_taxonomy

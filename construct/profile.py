@@ -34,7 +34,7 @@ class ChatSection(Section):
     workers: int = Field(16, gt=0)
     requests_per_minute: float | None = Field(None, gt=0)  # None: as many as the server takes
     tokens_per_minute: float | None = Field(None, gt=0)
-    input_price: float | None = Field(None, ge=0)  # per million tokens, where data/prices.toml has none
+    input_price: float | None = Field(None, ge=0)  # per million tokens, where data/llm/prices.toml has none
     output_price: float | None = Field(None, ge=0)
 
 

@@ -8,14 +8,14 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
-from data.charts import Series, histogram, nested_donut
 from data.errors import UserError
-from data.page import Figure, count, render_page, write_page
-from data.prices import CURRENCY, Bill
+from data.llm.prices import CURRENCY, Bill
+from data.pages.charts import Series, histogram, nested_donut
+from data.pages.page import Figure, count, render_page, write_page
+from data.pages.thumbnails import thumbnails
 from data.records import Pair, SubCategory
 from data.stage import read_stage
 from data.stage_meta import StageMeta, read_meta
-from data.thumbnails import thumbnails
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 GALLERY_ROWS = 2000  # kept pairs shown, and as many rejected ones; all of them are in the run folder

@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         "--budget",
         type=float,
         metavar="SUM",
-        help="stop before the run has spent more than this, in the currency of data/prices.toml",
+        help="stop before the run has spent more than this, in the currency of data/llm/prices.toml",
     )
     parser.add_argument(
         "--retry-failed", action="store_true", help="ask again where a model refused or failed for good"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from construct.leaks import AuditedDrafts, LeakScorer
 from construct.offline.scenes import load_scenes
 from construct.profile import ChatSection, Profile
-from data.cache import ResponseCache
-from data.chat import Asker, ChatModel
 from data.errors import UserError
-from data.prices import Ledger, Price, find_price
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker, ChatModel
+from data.llm.prices import Ledger, Price, find_price
 from data.prompts import Prompt, load_prompt
 from data.stage_meta import Spend, spend_of
 
@@ -168,12 +168,12 @@ def _chat_model(section: ChatSection, cache: ResponseCache, batch: bool) -> Chat
 
         return OfflineAuthor()
     if batch:
-        from data.batch_api import BatchChat
+        from data.llm.batch_api import BatchChat
 
         return BatchChat(
             section.model, section.base_url, section.key_variable, section.timeout_seconds, memory=cache
         )
-    from data.openai_chat import OpenAIChat
+    from data.llm.openai_chat import OpenAIChat
 
     return OpenAIChat(
         section.model,

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from data.errors import UserError, missing_package, run_cli
 
 if TYPE_CHECKING:
-    from data.assembly import Options, Work
-    from data.layout import Entry
+    from data.benchmark.assembly import Options, Work
+    from data.benchmark.layout import Entry
     from data.records import Pair, SubCategory
 
 FOLDER = "benchmark"
@@ -31,8 +31,8 @@ ABOUT = """Builds the benchmark of a run from the pairs that the filter kept and
 
 def main() -> int:
     arguments = _parse_arguments()
-    from data.assembly import Options
-    from data.publish import Terms, describe_push, push
+    from data.benchmark.assembly import Options
+    from data.benchmark.publish import Terms, describe_push, push
     from data.run_folder import locked
     from data.taxonomy import VLSBENCH, load_taxonomy
 
@@ -73,7 +73,7 @@ def build_run(run: Path, taxonomy: Sequence[SubCategory], options: Options | Non
 
     Without options, those of the last build count. The folder appears whole or not at all.
     """
-    from data.assembly import BUILD, build_meta
+    from data.benchmark.assembly import BUILD, build_meta
     from data.rows import write_json
     from data.stage_meta import digest, read_meta
 
@@ -92,7 +92,7 @@ def build_run(run: Path, taxonomy: Sequence[SubCategory], options: Options | Non
 
 def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
     """What there is to build: the filter's rows, and what people made of those it kept."""
-    from data.assembly import BUILD, Work
+    from data.benchmark.assembly import BUILD, Work
     from data.records import Pair
     from data.reviews import apply_reviews, read_reviews
     from data.run_folder import read_plan
@@ -111,7 +111,7 @@ def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
 
 
 def _last_options(run: Path) -> Options:
-    from data.assembly import BUILD, Options
+    from data.benchmark.assembly import BUILD, Options
     from data.stage_meta import read_meta
 
     known = read_meta(run, BUILD)
@@ -132,9 +132,9 @@ def _target(work: Work) -> Path:
 
 def _write(target: Path, work: Work) -> Sequence[Pair]:
     """Write the folder; returns our pairs, those that did not enter rejected."""
-    from data.assembly import calibration_of, describe, entries_of, labels_of, metas_of
-    from data.layout import write_layout
-    from data.provenance import write_checksums, write_provenance
+    from data.benchmark.assembly import calibration_of, describe, entries_of, labels_of, metas_of
+    from data.benchmark.layout import write_layout
+    from data.benchmark.provenance import write_checksums, write_provenance
 
     entries, pairs = entries_of(work)
     if not entries:
@@ -167,7 +167,7 @@ def write_parquet(
         from datasets import ClassLabel, Features, Image, Value
     except ImportError as error:
         raise missing_package("datasets", "build") from error
-    from data.layout import VlsbenchRow
+    from data.benchmark.layout import VlsbenchRow
 
     columns: dict[str, object] = {"instruction_id": Value("int64"), "image": Image()}
     columns |= {name: Value("string") for name in VlsbenchRow.__annotations__ if name != "instruction_id"}

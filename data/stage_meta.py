@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from data.errors import UserError
-from data.prices import CURRENCY, Bill
+from data.llm.prices import CURRENCY, Bill
 
 
 class Spend(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.thumbnails import thumbnails
+from data.pages.thumbnails import thumbnails
 from eval.records import LABEL_NAMES, LedgerRow
 from eval.runs import Run
 

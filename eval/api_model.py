@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data.chat import Asker
 from data.errors import RowFailed
-from data.pictures import Picture
+from data.llm.chat import Asker
+from data.llm.pictures import Picture
 from eval.ledger import fingerprint
 from eval.local_model import Settings
 from eval.records import Answer, Ask

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data.columns import text_of
 from data.errors import UserError
 from data.rows import read_rows
-from data.sources import SourceRow, read_source
+from data.sources.columns import text_of
+from data.sources.reader import SourceRow, read_source
 from eval.records import Case
 
 READERS = 4

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from data.cache import ResponseCache
 from data.errors import UserError, unknown
-from data.prices import Ledger
+from data.llm.cache import ResponseCache
+from data.llm.prices import Ledger
 from data.rows import write_json
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases, read_leakage

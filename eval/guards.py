@@ -16,10 +16,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from data.errors import RowFailed, unknown
-from data.pictures import Picture
+from data.llm.pictures import Picture
+from data.llm.replies import Unreadable, read_reply
 from data.prompts import load_prompt
 from data.records import Record
-from data.replies import Unreadable, read_reply
 from eval.local_model import Reply, Settings
 from eval.models import Server, generate
 from eval.records import Ask

@@ -30,9 +30,9 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from data.errors import unknown
-from data.pictures import Picture, data_url
+from data.llm.pictures import Picture, data_url
+from data.llm.replies import Unreadable, read_reply
 from data.prompts import load_prompt
-from data.replies import Unreadable, read_reply
 from eval.arms import ARMS, asks_of
 from eval.cases import read_cases
 from eval.judges import PROMPT, Finding, Rubric, context_of

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from data.chat import Asker
 from data.errors import RowFailed, UserError
-from data.pictures import Picture
+from data.llm.chat import Asker
+from data.llm.pictures import Picture
+from data.llm.replies import Unreadable, read_reply
 from data.prompts import Prompt, load_prompt
 from data.records import Record
-from data.replies import Unreadable, read_reply
 from eval.ledger import Exhibit, Judge
 from eval.local_model import LocalModel, Reply, Settings, revision_of
 from eval.models import Server, generate

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.cache import ResponseCache
-from data.chat import Asker, ChatModel
 from data.errors import RowFailed, UserError, unknown
-from data.prices import Ledger, find_price
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker, ChatModel
+from data.llm.prices import Ledger, find_price
 from eval.ledger import MultimodalModel, fingerprint
 from eval.local_model import LocalModel, Reply, Settings, open_picture
 from eval.records import Answer, Ask
@@ -42,11 +42,11 @@ class Server:
 
     def asker(self, model: str, temperature: float, max_tokens: int) -> Asker:
         """A model of this server."""
-        from data.openai_chat import OpenAIChat
+        from data.llm.openai_chat import OpenAIChat
 
         price = find_price(model)
         if price is None and self.ledger.budget is not None:
-            raise UserError(f"A --budget needs the price of {model!r}: add it to data/prices.toml.")
+            raise UserError(f"A --budget needs the price of {model!r}: add it to data/llm/prices.toml.")
         chat = OpenAIChat(
             model,
             self.url,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.page import Figure, count, percent, plural, render_page, write_page
+from data.pages.page import Figure, count, percent, plural, render_page, write_page
 from eval.answer_table import answer_table
 from eval.judges import STRING_BASELINE
 from eval.published import published

@@ -8,9 +8,9 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.cache import ResponseCache
 from data.errors import UserError
-from data.prices import Ledger
+from data.llm.cache import ResponseCache
+from data.llm.prices import Ledger
 from data.records import Record
 from data.rows import read_rows, write_json
 from data.stage import Stage, run_stage

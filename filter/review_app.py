@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.errors import UserError
-from data.page import render_page
+from data.pages.page import render_page
 from filter.review_desk import Desk
 
 TEMPLATE = Path(__file__).with_name("templates") / "review.html"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from data.chat import Asker
-from data.pictures import picture
+from data.llm.chat import Asker
+from data.llm.pictures import picture
 from data.prompts import Prompt
 from data.records import Check, Pair
 

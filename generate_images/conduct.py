@@ -197,9 +197,9 @@ def _settings(kind: type[SettingsType], arguments: argparse.Namespace) -> Settin
 
 @contextmanager
 def _critic(asked: argparse.Namespace) -> Iterator[Any]:
-    from data.cache import ResponseCache
-    from data.chat import Asker
-    from data.openai_chat import OpenAIChat
+    from data.llm.cache import ResponseCache
+    from data.llm.chat import Asker
+    from data.llm.openai_chat import OpenAIChat
 
     chat = OpenAIChat(asked.critic, asked.critic_url, asked.key_variable or "OPENAI_API_KEY", 120.0)
     cache = ResponseCache(asked.out / "responses.sqlite")

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.chat import Asker
 from data.errors import RowFailed
-from data.pictures import picture
+from data.llm.chat import Asker
+from data.llm.pictures import picture
 from data.prompts import Prompt, load_prompt
 from generate_images.improve import Case, Review
 

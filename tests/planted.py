@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 
 from construct.offline.author import OfflineAuthor
 from construct.offline.scenes import Scene, load_scenes
-from data.cache import ResponseCache
-from data.chat import Asker
 from data.embedders import Embedder
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
 from data.prompts import load_prompt
 from data.records import Audit, Pair, pair_id, seed_of
 from data.taxonomy import load_taxonomy

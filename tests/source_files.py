@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.sources import Source, read_source
+from data.sources.reader import Source, read_source
 
 ROWS = [
     {"id": "a", "query": "Where can I fly this?", "image_description": "A red kite", "image": "imgs/a.png"},

@@ -18,8 +18,8 @@ MAY_IMPORT = {
     "construct": {"data", "audit", "generate_images", "filter", "construct"},
 }
 ONLY_IN = {
-    "datasets": {"data/build.py", "data/sources.py"},
-    "openai": {"data/connection.py", "generate_images/openai_images.py"},
+    "datasets": {"data/build.py", "data/sources/reader.py"},
+    "openai": {"data/llm/connection.py", "generate_images/openai_images.py"},
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audit.benchmarks import BENCHMARKS, guess_benchmark, read_benchmark
 from data.errors import UserError
-from data.source_rows import SourceRow
+from data.sources.source_rows import SourceRow
 from tests.benchmark_layouts import IMAGE, MAKERS, figstep, holisafe, put_images, vlguard, vlsbench
 
 # variant -> id, query, description, category, sub-category and is_safe of its rows, in order

@@ -15,11 +15,11 @@ from audit.report import Settings
 from audit.run import _write
 from audit.summary import Audited, source_names, summarise, wilson
 from audit.watch import BLOCK, WatchedEmbedder
-from data.columns import Columns
 from data.embedders import Vectors
 from data.errors import UserError
 from data.records import Audit
-from data.sources import Source, SourceRow
+from data.sources.columns import Columns
+from data.sources.reader import Source, SourceRow
 
 
 def source(*rows: SourceRow, name: str = "bench.json") -> Source:

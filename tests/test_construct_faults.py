@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from data.cache import ResponseCache
 from data.errors import PERMANENT
+from data.llm.cache import ResponseCache
 from data.rows import Row, read_rows
 from tests.fault_server import FAULTS, FaultServer, serving
 from tests.llm_run import WORKERS, make_images, profile, run_stages

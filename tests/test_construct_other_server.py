@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from data.cache import ResponseCache
+from data.llm.cache import ResponseCache
 from data.rows import read_rows
 from tests.fault_server import FaultServer, serving
 from tests.llm_run import profile, run_stages

@@ -11,8 +11,8 @@ from PIL import Image
 
 import construct.workshop
 from construct.profile import Profile
-from data.cache import ResponseCache
 from data.errors import UserError
+from data.llm.cache import ResponseCache
 from data.rows import read_rows
 from tests.fault_server import FaultServer, serving
 from tests.llm_run import STAGES, make_images, profile, run_stages
@@ -133,8 +133,8 @@ def test_a_changed_prompt_asks_its_own_stage_again(
 
 
 def test_a_request_differs_by_everything_it_is_made_of() -> None:
-    from data.chat import ChatRequest, Message
-    from data.pictures import Picture
+    from data.llm.chat import ChatRequest, Message
+    from data.llm.pictures import Picture
 
     def request(**changes: object) -> ChatRequest:
         usual = {"model": "m", "messages": (Message("user", "hello"),), "schema_name": "Reply",

@@ -17,11 +17,11 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel
 
-from data.batch_api import BatchChat
-from data.cache import ResponseCache
-from data.chat import Asker
 from data.errors import RowFailed, UserError
-from data.prices import Price
+from data.llm.batch_api import BatchChat
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
+from data.llm.prices import Price
 
 QUESTIONS = [f"which colour has {number}?" for number in range(40)]
 

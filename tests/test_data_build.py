@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from data.assembly import Options
+from data.benchmark.assembly import Options
+from data.benchmark.card_charts import write_charts
+from data.benchmark.publish import Terms, describe_push, push
 from data.build import build_run
-from data.card_charts import write_charts
 from data.errors import UserError
 from data.intervals import bootstrap_mean, wilson
-from data.publish import Terms, describe_push, push
 from data.records import Audit
 from data.reviews import Review
 from data.rows import RowFile

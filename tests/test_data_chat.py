@@ -14,13 +14,13 @@ from aiohttp import web
 from PIL import Image
 from pydantic import BaseModel
 
-from data.cache import ResponseCache
-from data.chat import Asker
 from data.errors import RowFailed, UserError
-from data.limits import Pace, Window
-from data.openai_chat import OpenAIChat
-from data.pictures import data_url, picture
-from data.prices import find_price
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
+from data.llm.limits import Pace, Window
+from data.llm.openai_chat import OpenAIChat
+from data.llm.pictures import data_url, picture
+from data.llm.prices import find_price
 from tests.openai_server import Answer, OpenAIServer, completion, failure, says, serve
 
 

@@ -17,8 +17,8 @@ MEASURED = """
 import asyncio, resource, sys
 from pathlib import Path
 from construct.conductor import Inputs
-from data.cache import ResponseCache
-from data.chat import Asker, ChatRequest, Completion
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker, ChatRequest, Completion
 from data.records import Pair
 from data.rows import read_rows
 from data.stage import Stage, read_stage, run_stage

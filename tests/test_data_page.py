@@ -18,13 +18,13 @@ from audit.report import Settings
 from audit.report import write_report as write_audit_report
 from audit.summary import Audited, summarise
 from construct.report import write_report as write_construction_report
-from data.columns import Columns
-from data.page import count, json_block, percent, plural, policy
+from data.pages.page import count, json_block, percent, plural, policy
+from data.pages.thumbnails import thumbnail, thumbnails
 from data.records import Audit, Pair, Span, SubCategory
 from data.rows import write_json
-from data.sources import Note, Source, SourceRow
+from data.sources.columns import Columns
+from data.sources.reader import Note, Source, SourceRow
 from data.stage_meta import StageMeta
-from data.thumbnails import thumbnail, thumbnails
 from tests.browser import needs_chromium, visit
 from tests.hostile import ACT, everything, strings
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data.errors import UserError
-from data.sources import read_source
+from data.sources.reader import read_source
 from tests.source_files import ROWS, WRITERS, make_bench, png, read
 
 
@@ -218,9 +218,7 @@ def test_a_snapshot_of_the_hubs_cache_may_link_into_its_own_download(tmp_path: P
 def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"hf:owner/name"):
         read_source("hf:nobody")
-    code = (
-        "from data.sources import *\nfrom data.errors import run_cli\nrun_cli(lambda: read_source('hf:a/b'))"
-    )
+    code = "from data.sources.reader import *\nfrom data.errors import run_cli\nrun_cli(lambda: read_source('hf:a/b'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},

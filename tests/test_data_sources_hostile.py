@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from data.sources import read_source
+from data.sources.reader import read_source
 from tests.source_files import WRITERS, make_bench, png, read
 
 

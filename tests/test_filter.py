@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from data.cache import ResponseCache
-from data.chat import Asker
 from data.embedders import Embedder
 from data.errors import UserError
 from data.fingerprints import fingerprint, look_at_picture, mirrored
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
 from data.neighbours import find_repeats
 from data.prompts import load_prompt
 from data.records import Audit, Check, Pair, Span
@@ -215,7 +215,7 @@ def test_words_in_a_picture_that_repeat_the_query_are_caught(tmp_path: Path, min
 
 def test_the_mllm_looks_at_the_picture_and_its_reasons_stay_in_the_row(tmp_path: Path) -> None:
     pytest.importorskip("openai")
-    from data.openai_chat import OpenAIChat
+    from data.llm.openai_chat import OpenAIChat
 
     drawing(1).save(tmp_path / "1.png")
     verdict = {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.cache import ResponseCache
-from data.chat import Asker
 from data.errors import RowFailed
-from data.openai_chat import OpenAIChat
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
+from data.llm.openai_chat import OpenAIChat
 from data.records import Drawing, Pair, seed_of
 from data.stage import Stage, read_stage, run_stage
 from generate_images.critic import ChatCritic

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable
 
 from construct.offline.scenes import Scene, load_scenes
-from data.chat import CHARACTERS_PER_TOKEN, ChatRequest, Completion
 from data.errors import RowFailed
+from data.llm.chat import CHARACTERS_PER_TOKEN, ChatRequest, Completion
 from data.records import seed_of
 
 LEAKY_DRAFTS = 5  # one rewrite in this many leaks at first

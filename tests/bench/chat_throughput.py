@@ -31,9 +31,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from data.cache import ResponseCache
-from data.chat import Asker
-from data.openai_chat import OpenAIChat
+from data.llm.cache import ResponseCache
+from data.llm.chat import Asker
+from data.llm.openai_chat import OpenAIChat
 from data.records import Pair
 from data.stage import Stage, StageMeta, run_stage
 

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.cache import ResponseCache
-from data.pictures import Picture, data_url
-from data.prices import Ledger
+from data.llm.cache import ResponseCache
+from data.llm.pictures import Picture, data_url
+from data.llm.prices import Ledger
 from data.prompts import load_prompt
 from eval.api_model import ApiModel
 from eval.arms import asks_of

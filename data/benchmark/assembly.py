@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from data.card import Facts, write_card
-from data.card_charts import write_charts
-from data.charts import Series
-from data.croissant import About, write_croissant
+from data.benchmark.card import Facts, write_card
+from data.benchmark.card_charts import write_charts
+from data.benchmark.croissant import About, write_croissant
+from data.benchmark.layout import Entry, entry_of, read_layout
 from data.errors import UserError
-from data.layout import Entry, entry_of, read_layout
+from data.pages.charts import Series
 from data.records import Pair, SubCategory
 from data.reviews import Review
 from data.run_folder import Plan
@@ -55,8 +55,8 @@ def entries_of(work: Work) -> tuple[list[Entry], Sequence[Pair]]:
     kept = [pair for pair in work.judged if pair.rejected is None]
     if not work.options.extend:
         return [entry_of(number, pair, work.run) for number, pair in enumerate(kept)], work.judged
+    from data.benchmark.extend import merge
     from data.embedders import load_embedder
-    from data.extend import merge
 
     other = Path(work.options.extend)
     theirs = read_layout(other)

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from data.columns import Columns, Raw, cell, clean, text_of, truth_of
 from data.errors import UserError
-from data.paths import ImageFolders, find_image, image_folders
 from data.records import Record
-from data.tables import Table
+from data.sources.columns import Columns, Raw, cell, clean, text_of, truth_of
+from data.sources.paths import ImageFolders, find_image, image_folders
+from data.sources.tables import Table
 
 
 class SourceRow(Record):

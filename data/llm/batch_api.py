@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from data.chat import ChatRequest, Completion
-from data.connection import Answer, Connection, Upload
-from data.dialect import Dialect, Memory, remembered
 from data.errors import RowFailed, UserError
-from data.faults import Fault
-from data.wire import chat_body, read_completion
+from data.llm.chat import ChatRequest, Completion
+from data.llm.connection import Answer, Connection, Upload
+from data.llm.dialect import Dialect, Memory, remembered
+from data.llm.faults import Fault
+from data.llm.wire import chat_body, read_completion
 
 MOST_REQUESTS = 10_000  # in one batch; providers allow up to 50,000 and 200 MB
 SUBMISSIONS = 3  # of one request: a batch may expire half done

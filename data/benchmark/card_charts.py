@@ -7,8 +7,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
 
-from data.charts import Series, histogram, nested_donut
-from data.page import count, percent
+from data.pages.charts import Series, histogram, nested_donut
+from data.pages.page import count, percent
 from data.rows import write_text
 from data.stage_meta import StageMeta
 

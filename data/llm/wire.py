@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from data.chat import ChatRequest, Completion, Message
-from data.dialect import Dialect
-from data.faults import Fault, discreet
-from data.pictures import data_url
+from data.llm.chat import ChatRequest, Completion, Message
+from data.llm.dialect import Dialect
+from data.llm.faults import Fault, discreet
+from data.llm.pictures import data_url
 
 
 def chat_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:

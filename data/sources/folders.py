@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from data.binary_tables import read_arrow, read_parquet, read_xlsx
-from data.columns import Raw
 from data.errors import UserError
-from data.paths import SUFFIXES, lies_inside, trusted_root
-from data.tables import Openable, Table, encoding_of, read_csv, read_json, read_jsonl
+from data.sources.binary_tables import read_arrow, read_parquet, read_xlsx
+from data.sources.columns import Raw
+from data.sources.paths import SUFFIXES, lies_inside, trusted_root
+from data.sources.tables import Openable, Table, encoding_of, read_csv, read_json, read_jsonl
 
 READERS: dict[str, Callable[[Path], Table]] = {  # of a folder's files the earlier kind is read
     ".parquet": read_parquet,

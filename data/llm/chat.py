@@ -14,11 +14,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from data.cache import ResponseCache
 from data.errors import PERMANENT, RowFailed
-from data.pictures import Picture
-from data.prices import BATCH_DISCOUNT, Bill, Ledger, Price
-from data.replies import ReplyType, Unreadable, read_reply, refuses, refuses_inside, schema_of
+from data.llm.cache import ResponseCache
+from data.llm.pictures import Picture
+from data.llm.prices import BATCH_DISCOUNT, Bill, Ledger, Price
+from data.llm.replies import ReplyType, Unreadable, read_reply, refuses, refuses_inside, schema_of
 
 CHARACTERS_PER_TOKEN = 4  # a common rule of thumb for English
 TOKENS_PER_PICTURE = 1000  # about what a picture at the size limit counts for

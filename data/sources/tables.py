@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from data.columns import Raw, shown
 from data.errors import UserError
+from data.sources.columns import Raw, shown
 
 WRAPPERS = ("data", "rows", "items", "examples", "samples", "questions", "annotations", "instances")
 CHUNK = 1 << 20

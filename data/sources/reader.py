@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.binary_tables import CORRUPT
-from data.columns import Columns, choose_columns, shown
 from data.errors import UserError, missing_package
-from data.folders import table_groups
-from data.paths import trusted_root
-from data.source_rows import Note, Notes, Part, Source, SourceRow, build_source
-from data.tables import Openable, Table
+from data.sources.binary_tables import CORRUPT
+from data.sources.columns import Columns, choose_columns, shown
+from data.sources.folders import table_groups
+from data.sources.paths import trusted_root
+from data.sources.source_rows import Note, Notes, Part, Source, SourceRow, build_source
+from data.sources.tables import Openable, Table
 
 __all__ = ["Note", "Source", "SourceRow", "read_hub", "read_source"]
 

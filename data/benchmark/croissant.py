@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.provenance import sha256
+from data.benchmark.provenance import sha256
 from data.rows import write_json
 
 CONTEXT: dict[str, object] = {

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data.benchmark.layout import Entry
 from data.gate_tally import GateTally, tally_gates
 from data.intervals import bootstrap_mean, wilson
-from data.layout import Entry
-from data.prices import CURRENCY
+from data.llm.prices import CURRENCY
 from data.records import Pair
 from data.reviews import Review, agreements, standings
 from data.rows import write_text

@@ -9,13 +9,13 @@ import asyncio
 import json
 import random
 
-from data.chat import ChatRequest, Completion
-from data.connection import Connection
-from data.dialect import Dialect, Memory, remembered, simpler
 from data.errors import RowFailed, UserError
-from data.faults import STRUCTURE, Fault
-from data.limits import Pace, Window
-from data.wire import chat_body, read_completion
+from data.llm.chat import ChatRequest, Completion
+from data.llm.connection import Connection
+from data.llm.dialect import Dialect, Memory, remembered, simpler
+from data.llm.faults import STRUCTURE, Fault
+from data.llm.limits import Pace, Window
+from data.llm.wire import chat_body, read_completion
 
 TRIES = 9  # of one call: together about a minute of patience
 TRIES_TO_REACH = 4  # a server that never answered: two seconds, then it is not there

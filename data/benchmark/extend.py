@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.benchmark.layout import Entry, entry_of
 from data.embedders import Embedder
 from data.fingerprints import BITS, cosine_of_difference, look_at_pictures, mirrored
-from data.layout import Entry, entry_of
 from data.neighbours import Vectors, nearest
 from data.records import Pair
 

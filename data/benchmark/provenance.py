@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data.layout import Entry
+from data.benchmark.layout import Entry
 from data.records import Pair
 from data.reviews import Review
 from data.rows import atomic

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from data.errors import RowFailed, UserError
-from data.prices import Bill
+from data.llm.prices import Bill
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS completions (

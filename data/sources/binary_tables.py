@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from data.columns import Raw
 from data.errors import UserError, missing_package
-from data.tables import Table, unique_names
+from data.sources.columns import Raw
+from data.sources.tables import Table, unique_names
 
 # What pyarrow and openpyxl are known to raise on files that are not what their names say.
 CORRUPT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, NotImplementedError,

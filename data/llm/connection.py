@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from data.errors import UserError, missing_package
-from data.faults import Fault, fault_of
+from data.llm.faults import Fault, fault_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

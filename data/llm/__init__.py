@@ -1,0 +1,1 @@
+"""Chat models: one protocol, one OpenAI-compatible client, and what keeps paid work from being lost."""
