@@ -21,8 +21,8 @@ EXACT_ROWS = 20_000
 BLOCK = 512
 NEIGHBOURS = 8  # looked at per row by the index
 SKETCH_WIDTH = 64  # dimensions the index works in; a near-duplicate stays one under projection
-CELL_ROWS, CELLS_SEARCHED = 250, 16  # rows to a cell of the index; cells looked into per row
-TAUGHT_BY, ROUNDS = 40, 5  # rows per cell and rounds of k-means that lay the cells out
+CELL_ROWS, CELLS_SEARCHED = 500, 32  # rows to a cell of the index; cells looked into per row
+TAUGHT_BY, ROUNDS = 30, 4  # rows per cell and rounds of k-means that lay the cells out
 
 
 class Twin(NamedTuple):
@@ -167,7 +167,7 @@ def _note(near: _Near, block: Rows, found: Rows, cosines: Vectors, threshold: fl
 
 
 class _Cells:
-    """Rows in cells of alike ones (faiss's inverted file), as a random projection shows them.
+    """Rows in cells of alike ones, as a random projection shows them, two dimensions to four bits (faiss).
 
     One thread lays them out, so that they are the same every time. Near-duplicates share a cell or lie in
     cells next to each other; cells of one size keep the work per row the same however many rows there are.
@@ -178,16 +178,16 @@ class _Cells:
             import faiss
         except ImportError as error:
             raise missing_package("faiss-cpu", "dedupe") from error
-        wide, narrow = vectors.shape[1], min(SKETCH_WIDTH, vectors.shape[1])
+        wide = vectors.shape[1]
+        narrow = min(SKETCH_WIDTH, wide // 2 * 2)
         normal = np.random.default_rng(0).standard_normal((wide, narrow))
         self._directions = np.linalg.qr(normal)[0].astype(np.float32)
         self._center = vectors[rows[:EXACT_ROWS]].mean(axis=0)
         self._rows = rows
         cells = max(len(rows) // CELL_ROWS, 1)
-        one_byte, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        middles = faiss.IndexFlatIP(narrow)
-        self._index = faiss.IndexIVFScalarQuantizer(middles, narrow, cells, one_byte, metric)
-        self._index.nprobe = CELLS_SEARCHED
+        middles, metric = faiss.IndexFlatIP(narrow), faiss.METRIC_INNER_PRODUCT
+        self._index = faiss.IndexIVFPQFastScan(middles, narrow, cells, narrow // 2, 4, metric)
+        self._index.by_residual, self._index.nprobe = False, CELLS_SEARCHED
         self._index.cp.niter, self._index.cp.min_points_per_centroid = ROUNDS, 1
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
