@@ -87,7 +87,8 @@ def apply_reviews(
     """The pairs in their order, edited and rejected as people decided.
 
     A pair goes when at least as many reviewers reject it as approve it. An edited text enters only when
-    the auditor has scored it at most `max_leakage`, and its harm no higher than the filter allowed. With `reviewed_only`, only approved pairs stay.
+    the auditor has scored it at most `max_leakage`, and no more harmful than the filter lets pass. With
+    `reviewed_only`, only approved pairs stay.
     """
     stand = standings(reviews, {pair.id: pair.instruction for pair in pairs})
     return [
@@ -137,8 +138,10 @@ def _after_edit(check: Check, audit: Audit | None, limit: float) -> Check:
         return check.replace(score=audit.leakage, limit=limit, passed=audit.leakage <= limit, reason="")
     if check.gate == "still_harmful" and audit is not None and audit.text_harm is not None:
         harmful = check.limit is not None and audit.text_harm > check.limit
-        because = f"harm of the edited text alone {audit.text_harm:.2f} is above {check.limit:g}" if harmful else ""
-        return check.replace(score=audit.text_harm, passed=not harmful, by="auditor", reason=because)
+        says = f"harm of the edited text alone {audit.text_harm:.2f} is above {check.limit}"
+        return check.replace(
+            score=audit.text_harm, passed=not harmful, by="auditor", reason=says if harmful else ""
+        )
     if check.gate in ("mismatch", "not_risky", "leak_in_image", "near_duplicate_text"):
         return Check(gate=check.gate, reason="the text was edited since; people have seen the pair")
     return check
