@@ -8,7 +8,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from audit.auditor import Auditor
     from audit.report import Settings
     from audit.summary import Audited, Summary
+    from data.embedders import Embedder, Load
     from data.sources.reader import Source
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
@@ -42,6 +44,17 @@ def parse_arguments() -> argparse.Namespace:
         "--calibration", metavar="FILE", help="from audit.calibrate (default: the embedder's own)"
     )
     parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where embeddings are kept (default: the user's cache folder)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings")
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="compute in float32 where bfloat16 would be faster: the same scores on every machine",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write to (default: runs/audit-SOURCE)"
     )
     parser.add_argument(
@@ -61,7 +74,6 @@ def main() -> int:
     from audit.calibrations import load_calibration
     from audit.report import Settings
     from audit.summary import summarise
-    from audit.watch import WatchedEmbedder
     from data.embedders import find_embedder
 
     load_embedder = find_embedder(arguments.embedder)
@@ -71,15 +83,35 @@ def main() -> int:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
-        embedder = WatchedEmbedder(load_embedder())
-        auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-        audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
+        with watched_and_kept(load_embedder, arguments) as embedder:
+            auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
+            audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
         summaries = [
             summarise(audited, calibration.sensitivity, settings.false_discovery_rate) for audited in audits
         ]
         _write(out, audits, summaries, settings)
     _conclude(out, summaries)
     return 0
+
+
+@contextmanager
+def watched_and_kept(load: Load, arguments: argparse.Namespace) -> Iterator[Embedder]:
+    """The embedder with its progress shown and what it says kept, where it shows its layers."""
+    from audit.embedding_cache import CachedEmbedder, default_folder
+    from audit.watch import WatchedEmbedder
+    from data.embedders import LayeredEmbedder
+
+    fast = not arguments.exact
+    embedder = load(fast=fast)
+    if not isinstance(embedder, LayeredEmbedder):
+        yield embedder
+        return
+    watched = WatchedEmbedder(embedder)
+    if arguments.no_cache:
+        yield watched
+        return
+    with CachedEmbedder(watched, arguments.cache or default_folder(), fast=fast) as cached:
+        yield cached
 
 
 def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:

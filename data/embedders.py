@@ -61,8 +61,10 @@ class SentenceEmbedder:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for a 90 MB file is noise
         self.name = name
         dtype = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
-        self._model = SentenceTransformer(model_path, model_kwargs={"dtype": dtype}).eval()
-        self._model[0].model.config.output_hidden_states = True
+        options = {"output_hidden_states": True}
+        self._model = SentenceTransformer(
+            model_path, model_kwargs={"dtype": dtype}, config_kwargs=options
+        ).eval()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, d) unit rows, in the order of `texts`."""
@@ -119,7 +121,7 @@ def _native_bfloat16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
