@@ -73,7 +73,6 @@ def main() -> int:
     from audit.auditor import Auditor  # numpy and more: not needed for --help
     from audit.calibrations import load_calibration
     from audit.report import Settings
-    from audit.summary import summarise
     from data.embedders import find_embedder
 
     load_embedder = find_embedder(arguments.embedder)
@@ -85,13 +84,24 @@ def main() -> int:
         out = _writable(arguments.out or _default_out(names))
         with watched_and_kept(load_embedder, arguments) as embedder:
             auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-            audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
-        summaries = [
-            summarise(audited, calibration.sensitivity, settings.false_discovery_rate) for audited in audits
-        ]
-        _write(out, audits, summaries, settings)
+            summaries = audit_into(out, sources, names, auditor, settings)
     _conclude(out, summaries)
     return 0
+
+
+def audit_into(
+    out: Path, sources: Sequence[Source], names: Sequence[str], auditor: Auditor, settings: Settings
+) -> list[Summary]:
+    """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
+    from audit.summary import summarise
+
+    audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
+    summaries = [
+        summarise(audited, settings.calibration.sensitivity, settings.false_discovery_rate)
+        for audited in audits
+    ]
+    _write(out, audits, summaries, settings)
+    return summaries
 
 
 @contextmanager
