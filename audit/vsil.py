@@ -170,7 +170,8 @@ def span_matches(pairs: PairArrays) -> Floats:
 def risky_cosine(pairs: PairArrays) -> Floats:
     """Cosine times max over query spans of r(q): likeness counts as far as the query names a risk."""
     risk = np.max(np.where(pairs.query_mask, riskiness(pairs.query_margin), 0.0), axis=1, initial=0.0)
-    return np.multiply(pairs.cosine, risk, dtype=np.float32)
+    product: Floats = np.multiply(pairs.cosine, risk, dtype=np.float32)
+    return product
 
 
 def mutual_match(pairs: PairArrays) -> Floats:

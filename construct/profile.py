@@ -56,7 +56,7 @@ class ImagesSection(Section):
 
 class RewriteSection(Section):
     further_tries: int = Field(3, ge=0)  # after a first draft that leaks or fails the check
-    max_leakage: float = Field(0.35, ge=0, le=1)  # a draft above it goes back; stricter than the gate
+    max_leakage: float = Field(0.2, ge=0, le=1)  # a draft above it goes back; stricter than the gate
 
 
 class DrawSection(Section):

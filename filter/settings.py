@@ -16,7 +16,7 @@ class Settings(BaseModel):
 class FilterSettings(Settings):
     """The gates' limits."""
 
-    max_leakage: float = Field(0.5, ge=0, le=1)
+    max_leakage: float = Field(0.3, ge=0, le=1)
     max_text_harm: float = Field(0.95, ge=0, le=1)  # of the query on its own, by the auditor
     verify: bool = True  # ask the MLLM whether text and picture match and are risky together
     read_pictures: Literal["auto", "on", "off"] = "auto"  # OCR; auto: where rapidocr is installed

@@ -137,11 +137,11 @@ def test_an_unknown_tool_is_said_before_anything_is_made(tmp_path: Path, key: st
 def test_a_run_folder_with_other_settings_is_refused_and_left_alone(finished: Path, tmp_path: Path) -> None:
     profile = tmp_path / "mine.toml"
     offline = (REPOSITORY / "construct/profiles/offline.toml").read_text()
-    profile.write_text(offline.replace("max_leakage = 0.5", "max_leakage = 0.4"))
+    profile.write_text(offline.replace("max_leakage = 0.3", "max_leakage = 0.4"))
     before = {path: path.read_bytes() for path in finished.glob("*.jsonl")}
     done = construct("--profile", str(profile), "--run", str(finished))
     assert done.returncode == 2
-    assert "filter.max_leakage: 0.5 -> 0.4" in done.stderr and "--redo filter" in done.stderr
+    assert "filter.max_leakage: 0.3 -> 0.4" in done.stderr and "--redo filter" in done.stderr
     assert {path: path.read_bytes() for path in finished.glob("*.jsonl")} == before
 
 

@@ -69,8 +69,8 @@ def test_each_gate_stops_its_own_and_says_why() -> None:
         *["still_harmful"] * 3, "meaningless",
     ]  # fmt: skip
     leak = through[1].check("leak")
-    assert leak is not None and (leak.score, leak.limit, leak.passed) == (0.8, 0.5, False)
-    assert through[1].rejected and through[1].rejected.detail == "leakage 0.80 is above 0.5: the rifle"
+    assert leak is not None and (leak.score, leak.limit, leak.passed) == (0.8, 0.3, False)
+    assert through[1].rejected and through[1].rejected.detail == "leakage 0.80 is above 0.3: the rifle"
     assert through[5].rejected and through[5].rejected.detail == "It shows a lake."
     assert [check.gate for check in through[0].checks] == [gate.name for gate in GATES]
 
@@ -173,7 +173,7 @@ def test_of_two_near_duplicates_the_better_one_stays_and_the_other_points_to_it(
     fits = Check(gate="mismatch", passed=True, score=0.9, by="m")
     through = run_filter(
         [
-            pair("first", 0.4, instruction=table, image_description="A red cup.", image_path="1.png"),
+            pair("first", 0.25, instruction=table, image_description="A red cup.", image_path="1.png"),
             pair("second", 0.2, instruction=table[:-1], image_description="A red cup.", image_path="2.png"),
             pair("ride", 0.1, image_description="A train on a bridge.", image_path="train.png"),
             pair(
