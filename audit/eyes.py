@@ -91,13 +91,13 @@ def _word_reader() -> Looker:
     from importlib.metadata import version
 
     from audit.pictures import Looker
-    from data.ocr import MAX_PIXELS, WordReader
+    from data.ocr import CORES, MAX_PIXELS, WordReaders
 
     def load() -> Look:
-        reader = WordReader()
-        return lambda images: [reader.read(image).model_dump_json() for image in images]
+        readers = WordReaders()
+        return lambda images: [reading.model_dump_json() for reading in readers.read(images)]
 
-    return Looker(f"rapidocr {version('rapidocr')}", load, batch_size=1, max_pixels=MAX_PIXELS)
+    return Looker(f"rapidocr {version('rapidocr')}", load, batch_size=2 * CORES, max_pixels=MAX_PIXELS)
 
 
 def _captioner(arguments: argparse.Namespace, cache: ResponseCache) -> Captioner:
