@@ -53,6 +53,7 @@ class LabelledPair(Record):
     image: str = ""
     leak: int  # 1 leaks, 0 does not
     topic: str = ""  # pairs of other topics show something else
+    origin: str = "author"  # of what is known of the image
     made: str = "given"  # given, swapped, harmful: which kind of leak-free pair it is
 
 
@@ -149,7 +150,11 @@ def swapped(pairs: Sequence[LabelledPair], chosen: Callable[[LabelledPair], bool
             other = pairs[place]
             different = other.topic != pair.topic if pair.topic else True
             if different and other.image_description not in ("", pair.image_description):
-                image = {"image_description": other.image_description, "image": other.image}
+                image = {
+                    "image_description": other.image_description,
+                    "image": other.image,
+                    "origin": other.origin,
+                }
                 made.append(pair.replace(id=f"{pair.id}-swapped", leak=0, made="swapped", **image))
                 break
     return made

@@ -135,7 +135,7 @@ def read_layout(
     chosen = layout.columns.replace(**layout.variants[variant].columns)
     parts = [Part(table, chosen) for table in tables]
     root = data_root or _root_of(Path(path), tables[0].folder)
-    return build_source(path, parts, root, layout.images, unpack_to)
+    return build_source(path, parts, root, layout.images, unpack_to, apart=data_root is not None)
 
 
 def _tables(layout: Layout, variant: str, path: str) -> Iterator[Table]:

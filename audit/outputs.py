@@ -2,7 +2,11 @@
 
 {"id": "7", "source": "bench", "leakage": 0.93, "unscored_because": null, "text_harm": 0.88,
  "p_value": 0.004, "leaks": true, "query_spans": [{"text": "forge", "weight": 0.8}],
- "image_spans": [{"text": "blank passports", "weight": 0.8}], "content_from": "author"}
+ "image_spans": [{"text": "blank passports", "weight": 0.8}], "content_from": "caption",
+ "image_content": "A desk with blank passports.", "content_note": "", "image_similarity": 2.1}
+
+`image_content` is null where it is the source's own description. `image_similarity` is by --image-similarity,
+in standard deviations of the query's similarity with the other pictures.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audit.descriptions import Content
 from audit.summary import Audited, Summary, why_unscored
 from data.records import Audit, Span
 from data.rows import atomic, write_json
@@ -23,21 +28,24 @@ if TYPE_CHECKING:
     from audit.report import Settings
 
 DIGITS = 6
+NOTHING = Content()
 CSV_COLUMNS = ("id", "source", "category", "sub_category", "leakage", "unscored_because", "text_harm",
-               "p_value", "leaks", "query_spans", "image_spans", "content_from")  # fmt: skip
+               "p_value", "leaks", "query_spans", "image_spans", "content_from", "image_content",
+               "content_note", "image_similarity")  # fmt: skip
 
 
 def write_jsonl(path: Path, sources: Sequence[Audited]) -> None:
     """One row per input row, in input order."""
     with atomic(path) as file:
         for audited in sources:
-            for row, audit in audited.pairs():
-                line = json.dumps(audit_row(row.id, audited.name, audit), ensure_ascii=False, allow_nan=False)
+            for row, audit, content in audited.entries():
+                values = audit_row(row.id, audited.name, audit, content)
+                line = json.dumps(values, ensure_ascii=False, allow_nan=False)
                 # Half a surrogate pair has no bytes; its backslash escape is JSON for the same thing.
                 file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def audit_row(identity: str, source: str, audit: Audit) -> dict[str, object]:
+def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHING) -> dict[str, object]:
     """What audit.jsonl says of one pair."""
     return {
         "id": identity,
@@ -50,6 +58,9 @@ def audit_row(identity: str, source: str, audit: Audit) -> dict[str, object]:
         "query_spans": [span.model_dump() for span in audit.query_spans],
         "image_spans": [span.model_dump() for span in audit.image_spans],
         "content_from": audit.content_from if audit.leakage is not None else None,
+        "image_content": content.made,
+        "content_note": content.note,
+        "image_similarity": _rounded(content.similarity),
     }
 
 
@@ -65,8 +76,8 @@ def write_csv(path: Path, sources: Sequence[Audited]) -> None:
 
 def _csv_rows(sources: Sequence[Audited]) -> Iterator[list[object]]:
     for audited in sources:
-        for row, audit in audited.pairs():
-            values: dict[str, object] = audit_row(row.id, audited.name, audit)
+        for row, audit, content in audited.entries():
+            values: dict[str, object] = audit_row(row.id, audited.name, audit, content)
             values |= {"category": row.category, "sub_category": row.sub_category}
             values |= {"query_spans": _spelt(audit.query_spans), "image_spans": _spelt(audit.image_spans)}
             yield [_harmless(values[column]) for column in CSV_COLUMNS]
@@ -105,6 +116,7 @@ def write_summary(path: Path, summaries: Sequence[Summary], settings: Settings) 
     made_with = {
         "embedder": settings.embedder,
         "calibration": {"embedder": calibration.embedder, **calibration.provenance},
+        "pictures": dict(settings.eyes),
         "settings": {"false_discovery_rate": settings.false_discovery_rate},
     }
     write_json(path, _overall(summaries) | {"sources": [each.model_dump() for each in summaries]} | made_with)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from audit.calibrations import Calibration
+from audit.descriptions import Content
 from audit.summary import Audited, CategoryFigures, Share, Summary, counted, why_unscored
 from data.pages.charts import Histogram, Series, axis_top, histogram
 from data.pages.page import Figure, count, percent, plural, render_page, write_page
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     embedder: str
     calibration: Calibration
     false_discovery_rate: float
+    eyes: Mapping[str, str] = {}  # what pictures were looked at with
 
 
 class Panel(NamedTuple):
@@ -148,7 +150,7 @@ def _table(sources: Sequence[Audited]) -> list[dict[str, object]]:
     """The rows of the page's table: all of them, or each source's worst and some without a score."""
     most = max(TABLE_ROWS // max(len(sources), 1), 1)
     chosen = [(place, *pair) for place, audited in enumerate(sources) for pair in _worst(audited, most)]
-    paths = [Path(row.image) if row.image else None for _, _, row, _ in chosen]
+    paths = [Path(row.image) if row.image else None for _, _, row, *_ in chosen]
     # The worst are looked at most: they have the first call on the picture budget.
     order = sorted(range(len(chosen)), key=lambda at: -(chosen[at][3].leakage or 0))
     made = thumbnails([paths[at] for at in order], PICTURE_SIDE, PICTURE_BYTES)
@@ -156,9 +158,9 @@ def _table(sources: Sequence[Audited]) -> list[dict[str, object]]:
     return [_table_row(*entry, pictures[at]) for at, entry in enumerate(chosen)]
 
 
-def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit]]:
+def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit, Content]]:
     """At most `most` numbered pairs in input order: the highest scores, and room for unscored ones."""
-    numbered = [(number, row, audit) for number, (row, audit) in enumerate(audited.pairs())]
+    numbered = [(number, *entry) for number, entry in enumerate(audited.entries())]
     if len(numbered) <= most:
         return numbered
     scored = [entry for entry in numbered if entry[2].leakage is not None]
@@ -170,7 +172,7 @@ def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit]]:
 
 
 def _table_row(
-    source: int, number: int, row: SourceRow, audit: Audit, picture: str | None
+    source: int, number: int, row: SourceRow, audit: Audit, content: Content, picture: str | None
 ) -> dict[str, object]:
     """One pair for the page's script, under short keys: thousands of these are in the page."""
     return {
@@ -178,7 +180,7 @@ def _table_row(
         "n": number,
         "id": row.id,
         "query": _cut(row.query),
-        "shows": _cut(row.image_description or ""),
+        "shows": _cut(content.text or ""),
         "category": " · ".join(filter(None, (row.category, row.sub_category))),
         "leakage": _short(audit.leakage, 5),
         "harm": _short(audit.text_harm),
@@ -186,7 +188,9 @@ def _table_row(
         "leaks": bool(audit.leaks),
         "harmless": row.is_safe is True,
         "because": why_unscored(audit),
-        "from": audit.content_from,
+        "from": content.origin,
+        "note": content.note,
+        "alike": _short(content.similarity, 2),
         "words": [_words(audit.query_spans), _words(audit.image_spans)],
         "picture": picture,
     }

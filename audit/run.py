@@ -8,15 +8,18 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audit import eyes
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from audit.auditor import Auditor
+    from audit.descriptions import Content
     from audit.report import Settings
     from audit.summary import Audited, Summary
     from data.embedders import Embedder, Load
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
 alone gives away what is risky in the picture. SOURCE is a JSON, JSONL, CSV, TSV, XLSX or Parquet file, a
 folder, or a Hugging Face dataset (hf:owner/name). Several sources stand side by side in one report."""
+ORIGINS = {
+    "author": "described by their authors",
+    "ocr": "read by OCR",
+    "caption": "captioned",
+    "unknown": "of unknown content",
+}
 COLUMN_FLAGS = ("query_column", "description_column", "image_column", "id_column")
 
 
@@ -44,13 +53,6 @@ def parse_arguments() -> argparse.Namespace:
         "--calibration", metavar="FILE", help="from audit.calibrate (default: the embedder's own)"
     )
     parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="where embeddings are kept (default: the user's cache folder)",
-    )
-    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings")
-    parser.add_argument(
         "--exact", action="store_true",
         help="compute in float32 where bfloat16 would be faster: the same scores on every machine",
     )  # fmt: skip
@@ -61,6 +63,11 @@ def parse_arguments() -> argparse.Namespace:
         "--false-discovery-rate", type=float, default=0.05, metavar="Q",
         help="share of the flagged pairs that may be flagged wrongly (default: 0.05)",
     )  # fmt: skip
+    eyes.add_flags(parser)
+    parser.add_argument(
+        "--image-similarity", metavar="MODEL",
+        help="also compare query and picture: a CLIP or SigLIP, folder or Hub id",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -70,6 +77,7 @@ def main() -> int:
         raise UserError(
             f"--false-discovery-rate lies between 0 and 1, not at {arguments.false_discovery_rate:g}."
         )
+    eyes.check(arguments)
     from audit.auditor import Auditor  # numpy and more: not needed for --help
     from audit.calibrations import load_calibration
     from audit.report import Settings
@@ -77,25 +85,33 @@ def main() -> int:
 
     load_embedder = find_embedder(arguments.embedder)
     calibration = load_calibration(arguments.calibration or arguments.embedder)
-    settings = Settings(arguments.embedder, calibration, arguments.false_discovery_rate)
+    settings = Settings(
+        arguments.embedder, calibration, arguments.false_discovery_rate, eyes.names(arguments)
+    )
     with tempfile.TemporaryDirectory(prefix="audit-images-") as unpack_to:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
+        shown = _look(names, sources, arguments)
         with watched_and_kept(load_embedder, arguments) as embedder:
             auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-            summaries = audit_into(out, sources, names, auditor, settings)
+            summaries = audit_into(out, sources, names, shown, auditor, settings)
     _conclude(out, summaries)
     return 0
 
 
 def audit_into(
-    out: Path, sources: Sequence[Source], names: Sequence[str], auditor: Auditor, settings: Settings
+    out: Path,
+    sources: Sequence[Source],
+    names: Sequence[str],
+    shown: Sequence[Sequence[Content]],
+    auditor: Auditor,
+    settings: Settings,
 ) -> list[Summary]:
     """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
     from audit.summary import summarise
 
-    audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
+    audits = [_audit(*each, auditor) for each in zip(names, sources, shown, strict=True)]
     summaries = [
         summarise(audited, settings.calibration.sensitivity, settings.false_discovery_rate)
         for audited in audits
@@ -133,10 +149,11 @@ def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
     chosen = any(columns.values())
     if arguments.benchmark and chosen:
         raise UserError("--benchmark knows its columns: leave it out to choose columns yourself.")
+    root = arguments.image_root
     benchmark = arguments.benchmark or (None if chosen else guess_benchmark(path))
     if benchmark:
-        return read_benchmark(benchmark, path, unpack_to=unpack_to)
-    return read_source(path, **columns, unpack_to=unpack_to)
+        return read_benchmark(benchmark, path, data_root=root, unpack_to=unpack_to)
+    return read_source(path, **columns, data_root=root, unpack_to=unpack_to)
 
 
 def _announce(sources: Sequence[Source]) -> list[str]:
@@ -180,19 +197,43 @@ def _writable(out: Path) -> Path:
     return out
 
 
-def _audit(name: str, source: Source, auditor: Auditor) -> Audited:
+def _look(
+    names: Sequence[str], sources: Sequence[Source], arguments: argparse.Namespace
+) -> list[list[Content]]:
+    """What every row's picture shows, by source; and how alike it and the query are, where that is asked."""
+    from audit.descriptions import describe, problems_of
+
+    shown = []
+    with eyes.opened(arguments) as open_eyes:
+        for name, source in zip(names, sources, strict=True):
+            contents = describe(source.rows, open_eyes, problems_of(source))
+            if arguments.image_similarity:
+                contents = eyes.compared(source.rows, contents, arguments.image_similarity, open_eyes)
+            shown.append(contents)
+            origins = Counter(content.origin or "unknown" for content in contents)
+            said = (f"{number:,} {ORIGINS[origin]}" for origin, number in origins.most_common())
+            _say(f"{name}: pictures {', '.join(said)}")
+    return shown
+
+
+def _audit(name: str, source: Source, contents: Sequence[Content], auditor: Auditor) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool."""
     from audit.summary import Audited
 
     started = time.monotonic()
-    rows = source.rows
-    audits = auditor.score([row.query for row in rows], [row.image_description for row in rows])
+    queries = [row.query for row in source.rows]
+    texts = [content.text for content in contents]
+    audits = auditor.score(queries, texts, [content.origin or "author" for content in contents])
     scored = sum(audit.leakage is not None for audit in audits)
     print(
-        f"{name}: {scored:,} of {len(rows):,} pairs scored in {time.monotonic() - started:.0f} s",
+        f"{name}: {scored:,} of {len(queries):,} pairs scored in {time.monotonic() - started:.0f} s",
         file=sys.stderr,
     )
-    return Audited(name, source, audits)
+    audits = [
+        audit.replace(unscored_because=content.missing) if content.missing and query.strip() else audit
+        for audit, content, query in zip(audits, contents, queries, strict=True)
+    ]
+    return Audited(name, source, audits, contents)
 
 
 def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], settings: Settings) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from audit.descriptions import Content
+from audit.descriptions import cautions as content_cautions
 from audit.metrics import prevalence, rogan_gladen
 from data.records import Audit, Record
 from data.sources.reader import Source, SourceRow
@@ -71,6 +73,12 @@ class Audited(NamedTuple):
     name: str
     source: Source
     audits: Sequence[Audit]
+    contents: Sequence[Content] = ()  # what the pictures show, where not only the source says so
+
+    def entries(self) -> list[tuple[SourceRow, Audit, Content]]:
+        """Every row with its audit and what its picture shows."""
+        given = self.contents or [Content(row.image_description, "author") for row in self.source.rows]
+        return list(zip(self.source.rows, self.audits, given, strict=True))
 
     def pairs(self) -> list[tuple[SourceRow, Audit]]:
         return list(zip(self.source.rows, self.audits, strict=True))
@@ -104,7 +112,7 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         notes=tuple(
             f"{note.reason} ({len(note.rows)} rows)" if note.rows else note.reason for note in source.notes
         ),
-        cautions=tuple(_cautions(len(scores))),
+        cautions=(*_cautions(len(scores)), *content_cautions(audited.contents)),
         verdict="",
     )
     return summary.replace(verdict=verdict(summary, len(judged), false_discovery_rate))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audit import eyes
 from data.errors import UserError, run_cli
 from data.records import Record
 
@@ -57,6 +58,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--embedder", default="minilm", help="text embedder (default: minilm)")
     parser.add_argument("--calibration", metavar="FILE", help="default: the one shipped for the embedder")
     parser.add_argument("--prototypes", type=Path, metavar="FILE", help="risk phrases of another taxonomy")
+    parser.add_argument(
+        "--from-images", action="store_true",
+        help="judge by what the images show, not by the given descriptions",
+    )  # fmt: skip
+    eyes.add_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     return parser.parse_args()
 
@@ -72,7 +78,12 @@ def main() -> None:
     load_embedder = find_embedder(arguments.embedder)
     calibration = load_calibration(arguments.calibration or arguments.embedder)
     prototypes = load_prototypes(arguments.prototypes) if arguments.prototypes else None
-    pairs = [pair for file in arguments.files for pair in read_labelled(file)]
+    eyes.check(arguments)
+    pairs = [
+        pair
+        for file in arguments.files
+        for pair in (seen_pairs(file, arguments) if arguments.from_images else read_labelled(file))
+    ]
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
     with kept(load_embedder()) as embedder:
@@ -101,6 +112,22 @@ def validate(
     return Validation(embedder=embedder.name, families=tuple(families), macro=_macro(families))
 
 
+def seen_pairs(file: Path, arguments: argparse.Namespace) -> list[LabelledPair]:
+    """The file's pairs with what their images show in place of the given descriptions."""
+    from audit.descriptions import describe, problems_of
+    from audit.labelled import read_labelled
+    from data.sources.reader import read_source
+
+    source = read_source(str(file), data_root=arguments.image_root)
+    rows = [row.replace(image_description=None) for row in source.rows]
+    with eyes.opened(arguments) as open_eyes:
+        contents = describe(rows, open_eyes, problems_of(source))
+    return [
+        pair.replace(image_description=content.text or "", origin=content.origin or "author")
+        for pair, content in zip(read_labelled(file), contents, strict=True)
+    ]
+
+
 def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[LabelledPair]) -> FamilyFigures:
     """One family's figures; pairs that cannot be scored are counted, not judged."""
     import numpy as np
@@ -108,7 +135,11 @@ def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[Labell
     from audit import metrics
     from audit.labelled import swapped
 
-    audits = auditor.score([pair.query for pair in pairs], [pair.image_description for pair in pairs])
+    audits = auditor.score(
+        [pair.query for pair in pairs],
+        [pair.image_description for pair in pairs],
+        [pair.origin for pair in pairs],
+    )
     scored = [(pair, audit) for pair, audit in zip(pairs, audits, strict=True) if audit.leakage is not None]
     leak = np.array([pair.leak for pair, _ in scored], np.float64)
     leakage = np.array([audit.leakage for _, audit in scored], np.float64)
@@ -116,7 +147,7 @@ def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[Labell
     other = swapped([pair for pair, _ in scored], lambda pair: pair.leak == 1)
     pool = auditor.pool([pair.image_description for pair, _ in scored]) if other else None
     shown = [pair.image_description for pair in other]
-    there = auditor.score([pair.query for pair in other], shown, pool=pool)
+    there = auditor.score([pair.query for pair in other], shown, [pair.origin for pair in other], pool=pool)
     against = np.array([audit.leakage for audit in there], np.float64)
     true_or_not = np.repeat([1.0, 0.0], [int(leak.sum()), len(against)])
     return FamilyFigures(

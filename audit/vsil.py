@@ -24,6 +24,8 @@ PROFILE_SLOPE = 20.0  # of the softmax over risk prototypes
 PROBE_SCALE = 0.08  # log odds of a probe to the units of a margin
 NEAREST = 4  # prototypes of either kind that a margin is measured to
 POOL_PRIOR = 20.0  # how many descriptions the reference pool counts for, against the benchmark's own
+LEAST_OTHERS = 5  # images that one can be said to stand out from
+SAME = 1e-4  # vectors and cosines that differ by less are the same but for rounding
 Z_CEILING = 6.0  # beyond this an image is surely the query's own, however much farther
 
 
@@ -259,3 +261,38 @@ def benjamini_hochberg(p_values: Floats, rate: float) -> Mask:
     if len(passed):
         flags[order[: passed[-1] + 1]] = True
     return flags
+
+
+# -- pictures and queries in one space -----------------------------------------------------------------------
+
+
+def centred(vectors: Floats) -> Floats:
+    """(n, d) unit rows after the mean row is taken off; a row that hardly differs from the mean becomes zero.
+
+    `vectors` (n, d), unit rows of one modality: in CLIP and its kin pictures and texts fill two cones, and
+    the gap between them is in every cosine (Liang et al., Mind the Gap, NeurIPS 2022).
+    """
+    away = vectors - vectors.mean(axis=0, keepdims=True)
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    unit = np.where(length > SAME, away / np.maximum(length, SAME), 0.0)
+    return unit.astype(np.float32)
+
+
+def image_query_z(
+    queries: Floats, images: Floats, own: NDArray[np.int64], pool: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """(n,) cosine of query i with its image own[i], and (n,) the same in standard deviations of the others.
+
+    z = (cos(q, own) - mean of cos(q, other)) / standard deviation of cos(q, other), over the images `pool`
+    (k,) names without the query's own. `queries` (n, d) and `images` (m, d) are centred rows. NaN where fewer
+    than `LEAST_OTHERS` others are there; 0 for a query that is as near to all.
+    """
+    cosine = np.einsum("nd,nd->n", queries, images[own])
+    others = queries @ images[pool].T
+    there = pool[None, :] != own[:, None]
+    count = there.sum(axis=1)
+    few = np.maximum(count, 1)
+    mean = np.where(there, others, 0.0).sum(axis=1) / few
+    spread = np.sqrt(np.where(there, (others - mean[:, None]) ** 2, 0.0).sum(axis=1) / few)
+    z = np.where(spread > SAME, (cosine - mean) / np.maximum(spread, SAME), 0.0)
+    return cosine.astype(np.float32), np.where(count >= LEAST_OTHERS, z, np.nan).astype(np.float32)

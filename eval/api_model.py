@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from data.errors import RowFailed
 from data.llm.chat import Asker
 from data.llm.pictures import Picture
+from data.local_model import Settings
 from eval.ledger import fingerprint
-from eval.local_model import Settings
 from eval.records import Answer, Ask
 
 STATES = {"blocked": "provider_blocked", "refused": "model_refused"}

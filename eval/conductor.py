@@ -14,12 +14,12 @@ from pathlib import Path
 from data.errors import UserError, unknown
 from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
+from data.local_model import Settings
 from data.rows import write_json
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases, read_leakage
 from eval.judges import Rubric, load_judge
 from eval.ledger import Judge, JudgeStopped, MultimodalModel, answer_arm, build_ledger, judge_arm
-from eval.local_model import Settings
 from eval.models import Choice, Server, check_arch, load_model
 from eval.original_json import write_original
 from eval.records import Ask, Case

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from data.errors import RowFailed, unknown
 from data.llm.pictures import Picture
 from data.llm.replies import Unreadable, read_reply
+from data.local_model import Reply, Settings
 from data.prompts import load_prompt
 from data.records import Record
-from eval.local_model import Reply, Settings
 from eval.models import Server, generate
 from eval.records import Ask
 
@@ -116,7 +116,7 @@ GUARDS: dict[str, Callable[[str, Server], Guard]] = {
 def _local(
     checkpoint: str, text_of: Callable[[Ask], str], read: Callable[[str], bool | None], policy: str
 ) -> Guard:
-    from eval.hub_models import load_hub_model
+    from data.hub_models import load_hub_model
 
     local = load_hub_model("auto", checkpoint, Settings(max_new_tokens=MAX_TOKENS))
 

@@ -22,7 +22,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from data.errors import RowFailed, UserError
-from eval.local_model import LocalModel, Prompt, Reply, Settings, open_picture
+from data.local_model import LocalModel, Prompt, Reply, Settings, open_picture
 
 GATHER_SECONDS = 0.05  # how long the first sample of a batch waits for others
 LOCAL = ("llava", "llava_hf", "llava_next", "qwen2vl", "mllama", "auto")
@@ -85,7 +85,7 @@ class LocalVision(ModelAPI):
 
 
 def _load(arch: str, checkpoint: str, config: GenerateConfig) -> LocalModel:
-    from eval.hub_models import load_hub_model
+    from data.hub_models import load_hub_model
     from eval.original_llava import load_original_llava
 
     settings = Settings(max_new_tokens=config.max_tokens or 128, temperature=config.temperature or 0.0)

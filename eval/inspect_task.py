@@ -32,11 +32,11 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from data.errors import unknown
 from data.llm.pictures import Picture, data_url
 from data.llm.replies import Unreadable, read_reply
+from data.local_model import Settings
 from data.prompts import load_prompt
 from eval.arms import ARMS, asks_of
 from eval.cases import read_cases
 from eval.judges import PROMPT, Finding, Rubric, context_of
-from eval.local_model import Settings
 from eval.records import REFUSAL, UNSAFE, Ask, Case
 from eval.refusals import is_refusal
 

@@ -15,10 +15,10 @@ from data.errors import RowFailed, UserError
 from data.llm.chat import Asker
 from data.llm.pictures import Picture
 from data.llm.replies import Unreadable, read_reply
+from data.local_model import LocalModel, Reply, Settings, revision_of
 from data.prompts import Prompt, load_prompt
 from data.records import Record
 from eval.ledger import Exhibit, Judge
-from eval.local_model import LocalModel, Reply, Settings, revision_of
 from eval.models import Server, generate
 from eval.records import REFUSAL, UNSAFE, Label, Verdict
 from eval.refusals import is_refusal
@@ -98,7 +98,7 @@ def local_judge(model: str, rubric: Rubric, batch_size: int = 4) -> Judge:
     loaded: list[LocalModel] = []
 
     def batch(exhibits: Sequence[Exhibit]) -> list[Verdict | RowFailed]:
-        from eval.hub_models import load_hub_model
+        from data.hub_models import load_hub_model
 
         if not loaded:
             loaded.append(load_hub_model("auto", model, Settings(max_new_tokens=MAX_TOKENS // 2)))

@@ -10,8 +10,8 @@ from data.errors import RowFailed, UserError, unknown
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker, ChatModel
 from data.llm.prices import Ledger, find_price
+from data.local_model import LocalModel, Reply, Settings, open_picture
 from eval.ledger import MultimodalModel, fingerprint
-from eval.local_model import LocalModel, Reply, Settings, open_picture
 from eval.records import Answer, Ask
 
 DEFAULT_MODELS = {  # what `--arch` alone means, as in the original
@@ -154,7 +154,7 @@ def _llava(choice: Choice) -> MultimodalModel:
 
 
 def _hub(choice: Choice) -> MultimodalModel:
-    from eval.hub_models import load_hub_model
+    from data.hub_models import load_hub_model
 
     local = load_hub_model(choice.arch, choice.model, choice.settings)
     return LocalAnswers(choice.arch, local, choice.batch_size, {})

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import UserError
-from eval.conversations import IMAGE, conversation_for, converse
-from eval.local_model import (
+from data.local_model import (
     LocalModel,
     Prompt,
     Settings,
@@ -22,6 +21,7 @@ from eval.local_model import (
     placement,
     revision_of,
 )
+from eval.conversations import IMAGE, conversation_for, converse
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

@@ -92,7 +92,7 @@ def _why_unread(settings: FilterSettings, tools: Tools) -> str:
 
 def _audit_read_words(pairs: Sequence[Pair], tools: Tools) -> dict[str, Audit]:
     """The audit of each query against the words read in its picture, where there are any."""
-    from filter.read import read_pictures
+    from data.ocr import read_pictures
 
     texts = read_pictures([tools.folder / pair.image_path for pair in pairs])
     wordy = [(pair, text) for pair, text in zip(pairs, texts, strict=True) if text]

@@ -29,7 +29,8 @@ PAIRS = [
     {"qid": "=1+1", "question": CALM, "caption": "A kite over a beach.", "category": "Other", "image": ""},
 ]
 KEYS = ["id", "source", "leakage", "unscored_because", "text_harm", "p_value", "leaks",
-        "query_spans", "image_spans", "content_from"]  # fmt: skip
+        "query_spans", "image_spans", "content_from", "image_content", "content_note",
+        "image_similarity"]  # fmt: skip
 
 
 class Done(NamedTuple):

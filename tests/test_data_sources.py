@@ -117,6 +117,20 @@ def test_a_wider_root_must_be_given_by_hand(bench: Path) -> None:
     assert source.rows[0].image == str(bench.parent / "secret.png")
 
 
+def test_images_that_lie_elsewhere_are_found_in_the_folder_that_is_named(bench: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    path = tmp_path / "rows/b.json"
+    names = ["imgs/a.png", "b.png", "../secret.png", "none.png", "../rows/b.png"]
+    path.write_text(json.dumps([{"query": "x", "image": name} for name in names]))
+    (tmp_path / "rows/b.png").write_bytes(png())
+    source = read_source(str(path), data_root=bench)
+    found = [row.image for row in source.rows]
+    assert found == [str(bench / "imgs/a.png"), str(bench / "imgs/b.png"), None, None, None]
+    assert {note.reason: note.rows for note in source.notes} == {
+        "its image path leaves the data folder": ("2", "4"), "its image file is not there": ("3",),
+    }  # fmt: skip
+
+
 def test_bare_names_are_found_in_the_usual_image_folder_and_without_suffix(bench: Path) -> None:
     rows = [{"query": "x", "image": "a.png"}, {"query": "y", "image": "b"}]
     found = [row.image for row in read(bench / "b.json", rows).rows]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import RowFailed, UserError
+from data.local_model import Reply
 from eval.agreement import audit_judge, read_labels
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases
@@ -19,7 +20,6 @@ from eval.comparison import align_runs, alignment_table, compare, read_table
 from eval.guards import read_llama_guard, read_llavaguard
 from eval.judges import read_verdict
 from eval.ledger import Exhibit, write_ledger
-from eval.local_model import Reply
 from eval.published import published
 from eval.records import Label, LedgerRow, Verdict
 from eval.refusals import is_refusal

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from data.errors import RowFailed, UserError
+from data.hub_models import load_hub_model
+from data.local_model import LocalModel, Settings, open_picture
 from data.rows import read_rows
 from eval.conversations import CONVERSATIONS, conversation_for, converse
-from eval.hub_models import load_hub_model
 from eval.ledger import read_ledger
-from eval.local_model import LocalModel, Settings, open_picture
 from eval.models import ARCHS
 from eval.original_llava import load_original_llava
 from eval.run import main

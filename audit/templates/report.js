@@ -55,6 +55,7 @@
       row.leaks ? page.make("span", "chip leak", "flagged") : null,
       page.make("div", "", row.p === null ? "" : "p = " + row.p.toPrecision(2)),
       page.make("div", "", row.harm === null ? "" : "text harm " + page.score(row.harm)),
+      row.alike === null ? null : page.make("div", "", "picture and query: z = " + row.alike.toFixed(1)),
       row.harmless ? page.make("div", "", "harmless twin") : null);
   }
 
@@ -70,7 +71,7 @@
     return page.make("li", "row",
       table.classList.contains("pictured") ? page.make("div", "frame", frame) : null,
       side("said", "Query", "query", row.query, row.words[0], page.make("div", "where", named + row.id + (row.category ? " · " + row.category : ""))),
-      side("seen", row.shows && origin ? "Picture · " + origin : "Picture", "shows", row.shows, row.words[1]),
+      side("seen", row.shows && origin ? "Picture · " + origin : "Picture", "shows", row.shows, row.words[1], row.note ? page.make("div", "where", row.note) : null),
       makeScore(row));
   }
 

@@ -42,9 +42,9 @@ def read_source(
 ) -> Source:
     """Read a file, a folder or a dataset of the Hub (`hf:owner/name`); UserError where that cannot be done.
 
-    Images are found relative to the file that names them and never outside of `data_root`, by default
-    the folder that was given or that holds the file. Embedded images are written into `unpack_to`
-    under names made of their content; without it they stay unread and a note says so.
+    Images are found relative to the file that names them, or to `data_root` where that is given, and never
+    outside of it; by default it is the folder that was given or that holds the file. Embedded images are
+    written into `unpack_to` under names made of their content; without it they stay unread and a note says so.
     """
     chosen = {
         "query": query_column,
@@ -56,7 +56,9 @@ def read_source(
     try:
         parts = _usable_parts(path, chosen, with_notes)
         root = data_root or _root_of(path, parts)
-        return build_source(path, parts, root, IMAGE_FOLDERS, unpack_to, with_notes)
+        return build_source(
+            path, parts, root, IMAGE_FOLDERS, unpack_to, with_notes, apart=data_root is not None
+        )
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
 

@@ -65,20 +65,32 @@ def build_source(
     folders: tuple[str, ...],
     unpack_to: Path | None,
     notes: Notes | None = None,
+    *,
+    apart: bool = False,
 ) -> Source:
-    """Rows of every part, in order; `folders` are tried for images, relative to each part's own folder."""
+    """Rows of every part, in order; `folders` are tried for images, relative to each part's own folder.
+
+    `apart`: the images may lie apart from the data, so `root` is tried as well.
+    """
     notes = notes or Notes()
     rows: list[SourceRow] = []
     seen: dict[str, int] = {}
     for table, columns in parts:
         for remark in table.remarks:
             notes.add(remark)
-        where = image_folders(root, (table.folder / folder for folder in folders), unpack_to)
+        bases = _bases(table.folder, root) if apart else [table.folder]
+        where = image_folders(root, (base / folder for base in bases for folder in folders), unpack_to)
         prefix = f"{clean(table.name)}-" if len(parts) > 1 else ""
         rows.extend(_rows(table.rows(), columns, where, prefix, seen, notes))
     if not rows:
         raise UserError(f"{name} holds no rows.")
     return Source(name=clean(name), columns=parts[0].columns, rows=tuple(rows), notes=notes.found())
+
+
+def _bases(folder: Path, root: Path) -> list[Path]:
+    """What image paths may be relative to: the data's own folder where it lies in the root, then the root."""
+    inside = folder.resolve().is_relative_to(root.resolve())
+    return [folder, root] if inside else [root]
 
 
 def _rows(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from audit.auditor import Auditor
 from audit.calibrations import load_calibration
+from audit.descriptions import Content
 from audit.embedding_cache import CachedEmbedder
 from audit.report import Settings
 from audit.run import audit_into
@@ -93,14 +94,10 @@ def audit(source: Path, embedder: LayeredEmbedder, kept: Path) -> None:
     """What `audit.run` does once the model is there."""
     calibration = load_calibration("minilm")
     with CachedEmbedder(embedder, kept / "embeddings", fast=True) as cached:
-        auditor = Auditor(cached, calibration)
-        audit_into(
-            kept / "out",
-            [read_source(str(source))],
-            ["bench"],
-            auditor,
-            Settings("minilm", calibration, 0.05),
-        )
+        read = read_source(str(source))
+        given = [Content(row.image_description, "author") for row in read.rows]
+        settings = Settings("minilm", calibration, 0.05)
+        audit_into(kept / "out", [read], ["bench"], [given], Auditor(cached, calibration), settings)
 
 
 def report(pairs: int, timed: Timed) -> None:

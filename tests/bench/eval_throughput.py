@@ -27,13 +27,13 @@ from typing import Any
 from data.llm.cache import ResponseCache
 from data.llm.pictures import Picture, data_url
 from data.llm.prices import Ledger
+from data.local_model import Settings
 from data.prompts import load_prompt
 from eval.api_model import ApiModel
 from eval.arms import asks_of
 from eval.cases import read_cases
 from eval.judges import PROMPT, Rubric, api_judge, context_of
 from eval.ledger import answer_arm, build_ledger, judge_arm
-from eval.local_model import Settings
 from eval.models import Server
 from eval.records import Case
 from tests.bench import loopback

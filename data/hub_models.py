@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import UserError
-from eval.local_model import (
+from data.local_model import (
     LocalModel,
     Prompt,
     Settings,
@@ -35,7 +35,7 @@ def load_hub_model(arch: str, model: str, settings: Settings) -> LocalModel:
             raise UserError(
                 f"{model} is a {config.model_type!r} model, not {model_type!r}: use --arch auto for it."
             )
-        processor = _processor_class(transformers, arch).from_pretrained(model)
+        processor = _processor_class(transformers, config.model_type).from_pretrained(model)
         loaded = getattr(transformers, name).from_pretrained(model, **placement()).eval()
     except (OSError, ValueError, ImportError) as error:
         raise cannot_load(model, error) from error
@@ -43,12 +43,12 @@ def load_hub_model(arch: str, model: str, settings: Settings) -> LocalModel:
     return LocalModel(model, revision_of(model, config), loaded, encode, processor.tokenizer, settings)
 
 
-def _processor_class(transformers: Any, arch: str) -> Any:
+def _processor_class(transformers: Any, model_type: str) -> Any:
     """The library's choice; for Qwen2-VL one without its video half, which nothing here shows anything to.
 
     That half needs torchvision, which has no build for every machine.
     """
-    if arch != "qwen2vl":
+    if model_type != "qwen2_vl":
         return transformers.AutoProcessor
 
     class StillQwen2VLProcessor(transformers.Qwen2VLProcessor):  # type: ignore[misc]

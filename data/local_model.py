@@ -148,6 +148,15 @@ def revision_of(model: str, config: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def config_of(model: str) -> Any:
+    """A checkpoint's configuration, without its weights."""
+    transformers = import_transformers()
+    try:
+        return transformers.AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise cannot_load(model, error) from error
+
+
 def cannot_load(model: str, error: Exception) -> UserError:
     """The error for a checkpoint that is not there or not what it should be."""
     said = " ".join(str(error).split())[:240]

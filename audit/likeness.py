@@ -1,0 +1,137 @@
+"""How much a query says of its own picture by a CLIP or SigLIP: beside the score, never mixed into it.
+
+Both sides are centred over the benchmark; a pair's figure is how far its cosine stands out from those of
+the same query with the benchmark's other pictures, in standard deviations.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import vsil
+from audit.descriptions import CUT
+from audit.pictures import Looker, keep, known, look_at
+from audit.vsil import Floats
+from data.errors import RowFailed
+from data.llm.cache import ResponseCache
+from data.progress import StageProgress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from data.image_embedder import ImageEmbedder
+
+MAX_PIXELS = 1_000_000  # a CLIP looks at 50,000 to 150,000
+POOL_SIZE = 1000  # pictures a query is compared with
+CHUNK = 1000  # queries compared at a time
+TEXTS = 64  # embedded at once
+PICTURES = 16
+
+
+class Alike(NamedTuple):
+    """What a similarity model says of one pair; `z` is None where it can say nothing, and `note` says why."""
+
+    z: float | None
+    note: str = ""
+
+
+class Likeness:
+    """A dual encoder whose vectors are kept; it loads when there is something it has not seen."""
+
+    def __init__(self, model: str, cache: ResponseCache) -> None:
+        from data.local_model import config_of, revision_of
+
+        self.model = model
+        self.name = f"likeness {revision_of(model, config_of(model)) or model}"
+        self._cache = cache
+        self._looker = Looker(
+            f"{self.name} picture", lambda: self._look, batch_size=PICTURES, max_pixels=MAX_PIXELS
+        )
+
+    @cached_property
+    def _embedder(self) -> ImageEmbedder:
+        from data.image_embedder import load_image_embedder
+
+        return load_image_embedder(self.model)
+
+    def _look(self, images: Sequence[Image]) -> list[str]:
+        return [_packed(vector) for vector in self._embedder.embed_pictures(images)]
+
+    def measure(self, queries: Sequence[str], paths: Sequence[Path | None]) -> list[Alike]:
+        """One figure per pair. Equal pictures count once among the others."""
+        rows = [row for row, pair in enumerate(zip(queries, paths, strict=True)) if pair[0].strip()]
+        there = [path for row in rows if (path := paths[row]) is not None]
+        looked = look_at(there, self._looker, self._cache, "compare")
+        packed = {path: made for path, made in looked.items() if isinstance(made, str)}
+        place = {vector: at for at, vector in enumerate(dict.fromkeys(packed.values()))}
+        alike = [self._why_not(query, path, looked) for query, path in zip(queries, paths, strict=True)]
+        rows = [row for row in rows if paths[row] in packed]
+        if not rows:
+            return alike
+        asked = list(dict.fromkeys(queries[row] for row in rows))
+        vectors, cut = self._read(asked)
+        number = {query: at for at, query in enumerate(asked)}
+        images = vsil.centred(np.stack([_unpacked(vector) for vector in place]))
+        of_rows = np.array([number[queries[row]] for row in rows])
+        own = np.array([place[packed[path]] for row in rows if (path := paths[row]) is not None])
+        z = _in_chunks(vsil.centred(vectors)[of_rows], images, own)
+        for at, row in enumerate(rows):
+            alike[row] = _alike(float(z[at]), bool(cut[of_rows[at]]))
+        return alike
+
+    @staticmethod
+    def _why_not(query: str, path: Path | None, looked: dict[Path, str | RowFailed]) -> Alike:
+        failure = looked.get(path) if path else None
+        if isinstance(failure, RowFailed):
+            return Alike(None, f"not compared: its picture cannot be read ({failure.detail})")
+        return Alike(None, "" if query.strip() else "not compared: the query is empty")
+
+    def _read(self, queries: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
+        """(n, d) vectors of the queries, and (n,) which are too long to be read to their end."""
+        name = f"{self.name} text"
+        said = {query: known(self._cache, name, query) for query in queries}
+        todo = [query for query, stored in said.items() if stored is None]
+        if todo:
+            with StageProgress("queries", len(queries), len(queries) - len(todo)) as progress:
+                for start in range(0, len(todo), TEXTS):
+                    some = todo[start : start + TEXTS]
+                    for query, vector, cut in zip(some, *self._embedder.embed_texts(some), strict=True):
+                        said[query] = f"{int(cut)}{_packed(vector)}"
+                        keep(self._cache, name, query, said[query] or "")
+                    progress.advance(len(some))
+        stored = [said[query] or "" for query in queries]
+        return (
+            np.stack([_unpacked(each[1:]) for each in stored]),
+            np.array([each[0] == "1" for each in stored], np.bool_),
+        )
+
+
+def _in_chunks(queries: Floats, images: Floats, own: NDArray[np.int64]) -> Floats:
+    """(n,) z of every pair; of many pictures an even pick stands for all."""
+    pool = np.arange(0, len(images), -(-len(images) // POOL_SIZE))
+    parts = [
+        vsil.image_query_z(queries[start : start + CHUNK], images, own[start : start + CHUNK], pool)[1]
+        for start in range(0, len(queries), CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def _alike(z: float, cut: bool) -> Alike:
+    if np.isnan(z):
+        return Alike(None, "not compared: too few other pictures")
+    return Alike(z, CUT if cut else "")
+
+
+def _packed(vector: Floats) -> str:
+    return b64encode(vector.astype(np.float16).tobytes()).decode()
+
+
+def _unpacked(text: str) -> Floats:
+    return np.frombuffer(b64decode(text), np.float16).astype(np.float32)

@@ -1,0 +1,95 @@
+"""Pictures decoded in worker threads ahead of the model that looks at them, a few at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from data.errors import RowFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow hands some others to other programs
+MOST_PIXELS = 80_000_000  # more may be a decompression bomb
+THREADS = 2
+AHEAD = 16  # pictures decoded before they are asked for, at most
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def in_colour(path: Path, max_pixels: int) -> Image:
+    """The picture upright in RGB, transparency on white, downscaled to the limit. Raises `RowFailed`."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if image.width * image.height > MOST_PIXELS:
+                raise RowFailed("unreadable_image", f"{image.width} x {image.height} pixels are too many")
+            upright = _on_white(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise RowFailed("unreadable_image", f"{type(error).__name__}") from error
+    scale = (max_pixels / (upright.width * upright.height)) ** 0.5
+    if scale >= 1:
+        return upright
+    return upright.resize((max(1, int(upright.width * scale)), max(1, int(upright.height * scale))))
+
+
+def _on_white(image: Image) -> Image:
+    if image.mode.startswith("I"):  # 16-bit grey: a plain conversion would cut all but the darkest off
+        image = image.point(lambda value: value / 256).convert("L")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    from PIL import Image as images
+
+    clear = image.convert("RGBA")
+    canvas = images.new("RGB", clear.size, "white")
+    canvas.paste(clear, mask=clear.getchannel("A"))
+    return canvas
+
+
+def decoded_ahead(paths: Iterable[Path], max_pixels: int) -> Iterator[tuple[Path, Image | RowFailed]]:
+    """Each path with its picture, or with why there is none, in order."""
+    yield from ahead(lambda path: (path, _or_failure(in_colour, path, max_pixels)), paths)
+
+
+def digests(paths: Sequence[Path]) -> Iterator[str | RowFailed]:
+    """The SHA-256 of each file's content, in order: what a picture is known by."""
+    yield from ahead(lambda path: _or_failure(_digest, path), paths)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RowFailed("unreadable_image", error.strerror or type(error).__name__) from error
+
+
+def _or_failure(work: Callable[..., Out], *values: object) -> Out | RowFailed:
+    try:
+        return work(*values)
+    except RowFailed as failure:
+        return failure
+
+
+def ahead(work: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Out]:
+    """Results in order, made in threads; at most `AHEAD` are begun before they are asked for."""
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+    begun: deque[Future[Out]] = deque()
+    try:
+        for each in inputs:
+            begun.append(pool.submit(work, each))
+            if len(begun) >= AHEAD:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
