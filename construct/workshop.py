@@ -12,7 +12,7 @@ from construct.offline.scenes import load_scenes
 from construct.profile import ChatSection, Profile
 from data.errors import UserError
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker, ChatModel
+from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, Price, find_price
 from data.prompts import Prompt, load_prompt
 from data.stage_meta import Spend, spend_of
@@ -148,9 +148,8 @@ class Workshop:
 
     async def close(self) -> None:
         """Close the connections that were opened; the cache stays open for the run's last words."""
-        for name in ("author", "viewer"):
-            if name in self.__dict__:
-                await self.__dict__[name].chat.close()
+        opened = [self.__dict__[name].chat for name in ("author", "viewer") if name in self.__dict__]
+        await close_all(opened)
         if (critic := self.__dict__.get("critic")) is not None:
             critic.close()
 

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from data.errors import PERMANENT, RowFailed, UserError
+from data.errors import PERMANENT, RowFailed, UserError, unwritten
 from data.progress import StageProgress
 from data.records import Record
-from data.rows import Row, RowFile, read_rows, write_json
+from data.rows import Row, RowFile, foreign_row, read_records, read_rows, write_json
 from data.stage_meta import Spend, StageMeta, difference, digest, meta_path, read_meta
 
 __all__ = ["Stage", "StageMeta", "check_settings", "digest", "read_meta", "read_stage", "run_stage"]
@@ -96,10 +99,7 @@ async def run_stage(
 
 def read_stage(folder: Path, name: str, record: type[Out]) -> Iterator[Out]:
     """The records a stage made, in input order; its failed rows are left out."""
-    for row in read_rows(folder / f"{name}.jsonl"):
-        if "failed" not in row:
-            row.pop("of", None)
-            yield record.model_validate(row)
+    yield from read_records(folder / f"{name}.jsonl", record, leave_out=("of",))
 
 
 def check_settings(stage: Stage[In, Out], folder: Path) -> None:
@@ -162,13 +162,14 @@ async def _run_each(
     async def work() -> None:
         for record in todo:
             try:
-                result: Out | RowFailed = await stage.each(record)  # type: ignore[misc]
+                result = await _try_each(stage, record)
+                rows.append(_row(record.id, of[record.id], result))
             except UserError as error:
                 stopped.append(error)
                 return
-            except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
-                result = _as_failure(error)
-            rows.append(_row(record.id, of[record.id], result))
+            except OSError as error:  # the stage file itself cannot be written
+                stopped.append(unwritten(error) or UserError(f"Cannot write to {rows.path}: {error}."))
+                return
             progress.advance()
             if stopped:
                 return
@@ -180,13 +181,38 @@ async def _run_each(
         raise stopped[0]
 
 
+async def _try_each(stage: Stage[In, Out], record: In) -> Out | RowFailed:
+    """One row's result or failure. Raises `UserError` for what no other row would survive either."""
+    assert stage.each is not None
+    try:
+        return await stage.each(record)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
+        return _as_failure(error)
+
+
 def _run_batches(
     stage: Stage[In, Out], todo: Iterator[In], of: Mapping[str, str], rows: RowFile, progress: StageProgress
 ) -> None:
-    while chunk := list(islice(todo, stage.batch_size)):
-        for record, result in zip(chunk, _run_batch(stage, chunk), strict=True):
-            rows.append(_row(record.id, of[record.id], result))
-        progress.advance(len(chunk))
+    with _interruptible():
+        while chunk := list(islice(todo, stage.batch_size)):
+            for record, result in zip(chunk, _run_batch(stage, chunk), strict=True):
+                rows.append(_row(record.id, of[record.id], result))
+            progress.advance(len(chunk))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a batch where it is; asyncio's handler waits for the next `await`, and batches have none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_batch(stage: Stage[In, Out], chunk: Sequence[In]) -> Sequence[Out | RowFailed]:
@@ -205,6 +231,9 @@ def _run_batch(stage: Stage[In, Out], chunk: Sequence[In]) -> Sequence[Out | Row
 
 
 def _as_failure(error: Exception) -> RowFailed:
+    """The row's failure. Raises `UserError` where the disk is to blame: no other row would fare better."""
+    if isinstance(error, OSError) and (problem := unwritten(error)) is not None:
+        raise problem from error
     return error if isinstance(error, RowFailed) else RowFailed("error", f"{type(error).__name__}: {error}")
 
 
@@ -223,13 +252,17 @@ def _count(meta: StageMeta, folder: Path, entered: int, seconds: float, fresh: i
     rejected: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     repaired: Counter[str] = Counter()
-    for row in read_rows(folder / f"{meta.stage}.jsonl"):
-        if "failed" in row:
-            failed[row["failed"]] += 1
-        elif row.get("rejected"):
-            rejected[row["rejected"]["reason"]] += 1
-        elif row.get("repaired", {}).get("stage") == meta.stage:
-            repaired[row["repaired"]["reason"]] += 1
+    path = folder / f"{meta.stage}.jsonl"
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            if "failed" in row:
+                failed[row["failed"]] += 1
+            elif row.get("rejected"):
+                rejected[row["rejected"]["reason"]] += 1
+            elif row.get("repaired", {}).get("stage") == meta.stage:
+                repaired[row["repaired"]["reason"]] += 1
+        except (TypeError, KeyError, AttributeError) as error:
+            raise foreign_row(path, number) from error
     lost = sum(rejected.values()) + sum(failed.values())
     changes = {
         "finished": True,

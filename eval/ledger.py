@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data.errors import RowFailed, UserError
-from data.rows import Row, atomic, read_rows
+from data.rows import Row, atomic, read_records, read_rows
 from data.stage import Stage, check_settings, read_stage, run_stage
 from data.stage_meta import digest
 from eval.records import Answer, Ask, Case, Label, LedgerRow, Verdict
@@ -254,4 +254,4 @@ def read_ledger(folder: Path) -> list[LedgerRow]:
         raise UserError(
             f"{folder} holds no ledger.jsonl: evaluate a model into it with `python -m eval.run`."
         )
-    return [LedgerRow.model_validate(row) for row in read_rows(path)]
+    return list(read_records(path, LedgerRow))

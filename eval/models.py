@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.errors import RowFailed, UserError, unknown
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker, ChatModel
+from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, find_price
 from eval.ledger import MultimodalModel, fingerprint
 from eval.local_model import LocalModel, Reply, Settings, open_picture
@@ -64,8 +64,7 @@ class Server:
 
     async def close(self) -> None:
         """Close the connections; in the loop that opened them."""
-        for chat in self.chats:
-            await chat.close()
+        await close_all(self.chats)
 
 
 @dataclass(frozen=True)
