@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import RowFailed, UserError, missing_package
+from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
 from data.records import Record
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def open_picture(file: Path | IO[bytes], max_pixels: int) -> Picture:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
+            check_pixels(image)
+            upright = eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise RowFailed(
             "unreadable_image", f"{getattr(file, 'name', 'picture')}: {type(error).__name__}"
