@@ -37,7 +37,7 @@ class SentenceEmbedder:
             raise missing_package("sentence-transformers", "embed") from error
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for a 90 MB file is noise
         self.name = name
-        self._model = SentenceTransformer(model_path)
+        self._model = SentenceTransformer(model_path, model_kwargs={"use_safetensors": True})
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, d) unit rows, in the order of `texts`."""

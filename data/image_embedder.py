@@ -24,7 +24,7 @@ class ImageEmbedder:
         except ImportError as error:
             raise missing_package("transformers", "embed") from error
         try:
-            self._model: Any = AutoModel.from_pretrained(name).eval()
+            self._model: Any = AutoModel.from_pretrained(name, use_safetensors=True).eval()
             load: Any = AutoImageProcessor.from_pretrained
             self._processor = load(name)
         except (OSError, ValueError) as error:

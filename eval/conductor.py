@@ -50,7 +50,15 @@ def conduct(options: Namespace) -> int:
         backup = load_judge(options.backup_judge, rubric, judge_server) if options.backup_judge else None
         asks = {arm: asks_of(arm, cases, out, options.data) for arm in arms}
         model = load_model(
-            Choice(options.arch, model_name, settings, server, options.batch_size, options.conversation)
+            Choice(
+                options.arch,
+                model_name,
+                settings,
+                server,
+                options.batch_size,
+                options.conversation,
+                options.pickled_weights,
+            )
         )
         stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server))
         rows = build_ledger(model, arms, cases, judges, backup, leakage, out)

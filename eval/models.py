@@ -77,6 +77,7 @@ class Choice:
     server: Server
     batch_size: int = 8
     conversation: str | None = None
+    pickled: bool = False  # whether weights that are no safetensors may be loaded
 
 
 class LocalAnswers:
@@ -148,14 +149,14 @@ def _llava(choice: Choice) -> MultimodalModel:
     from eval.original_llava import load_original_llava
 
     conversation = conversation_for(choice.model, choice.conversation)
-    local = load_original_llava(choice.model, choice.settings, conversation)
+    local = load_original_llava(choice.model, choice.settings, conversation, choice.pickled)
     return LocalAnswers(choice.arch, local, choice.batch_size, {"conversation": conversation})
 
 
 def _hub(choice: Choice) -> MultimodalModel:
     from eval.hub_models import load_hub_model
 
-    local = load_hub_model(choice.arch, choice.model, choice.settings)
+    local = load_hub_model(choice.arch, choice.model, choice.settings, choice.pickled)
     return LocalAnswers(choice.arch, local, choice.batch_size, {})
 
 

@@ -43,6 +43,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--max-pixels", type=int, default=1_003_520, metavar="N", help="larger pictures are downscaled first")
     add("--batch-size", type=int, default=8, metavar="N", help="of local models (default: 8)")
     add("--conversation", help="of --arch llava: v1, v0, llama-2, mistral, chatml, plain")
+    add(
+        "--pickled-weights",
+        action="store_true",
+        help="load weights that are no safetensors: trusted ones only",
+    )
     add("--url", help="of the model's server (default: OpenAI's)")
     add("--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key")
     add("--judge-url", metavar="URL", help="of the judge's server (default: as --url)")
