@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from data.engines import LOCAL, Engine, as_failure
 from data.errors import PERMANENT, RowFailed, UserError, unwritten
 from data.progress import StageProgress
 from data.records import Record
@@ -50,7 +50,8 @@ class Stage(Generic[In, Out]):
     """How one stage works: `each` row on its own, asynchronously, or in `batch`es.
 
     `batch_size` None means all rows at once, for stages that compare rows with each other.
-    `settings` is what the results depend on; worker counts and secrets do not belong there.
+    `make` makes the same function in another process, which an engine can send it to; a stage without it
+    stays in this one. `settings` is what the results depend on; worker counts and secrets do not belong there.
     """
 
     name: str
@@ -58,6 +59,9 @@ class Stage(Generic[In, Out]):
     each: Callable[[In], Awaitable[Out]] | None = None
     batch: Callable[[Sequence[In]], Sequence[Out | RowFailed]] | None = None
     batch_size: int | None = None
+    make: Callable[[], Callable[[Sequence[In]], Sequence[Out | RowFailed]]] | None = (
+        None  # `batch`, elsewhere
+    )
     workers: int = 16
     note: Callable[[], str] = field(default=lambda: "")  # shown beside the progress bar
     spend: Callable[[], Spend | None] = field(default=lambda: None)  # what its rows cost so far
@@ -68,7 +72,11 @@ class Stage(Generic[In, Out]):
 
 
 async def run_stage(
-    stage: Stage[In, Out], inputs: Iterable[In], folder: Path, retry_failed: bool = False
+    stage: Stage[In, Out],
+    inputs: Iterable[In],
+    folder: Path,
+    retry_failed: bool = False,
+    engine: Engine = LOCAL,
 ) -> StageMeta:
     """Bring `<stage>.jsonl` in `folder` up to date with `inputs` and say what came of it.
 
@@ -86,7 +94,7 @@ async def run_stage(
             if stage.each is not None:
                 await _run_each(stage, todo, min(stage.workers, len(due)), of, rows, progress)
             else:
-                _run_batches(stage, todo, of, rows, progress)
+                _run_batches(stage, todo, of, rows, progress, engine)
         rows.rewrite(of)
         meta = _count(meta, folder, len(of), time.monotonic() - started, len(due))
     finally:
@@ -189,17 +197,43 @@ async def _try_each(stage: Stage[In, Out], record: In) -> Out | RowFailed:
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
-        return _as_failure(error)
+        return as_failure(error)
 
 
 def _run_batches(
-    stage: Stage[In, Out], todo: Iterator[In], of: Mapping[str, str], rows: RowFile, progress: StageProgress
+    stage: Stage[In, Out],
+    todo: Iterator[In],
+    of: Mapping[str, str],
+    rows: RowFile,
+    progress: StageProgress,
+    engine: Engine,
 ) -> None:
+    assert stage.batch is not None
+    batch = stage.batch
     with _interruptible():
-        while chunk := list(islice(todo, stage.batch_size)):
-            for record, result in zip(chunk, _run_batch(stage, chunk), strict=True):
-                rows.append(_row(record.id, of[record.id], result))
-            progress.advance(len(chunk))
+        if stage.batch_size is None:
+            records = list(todo)
+            if records:  # rows that are judged together cannot fail apart
+                results = stage.batch(records)
+                done = [(record.id, result) for record, result in zip(records, results, strict=True)]
+                _append(done, of, rows, progress)
+            return
+        elsewhere = engine.spreads and stage.make is not None
+        make = stage.make if elsewhere and stage.make else lambda: batch
+        chosen = engine if elsewhere else LOCAL
+        for done in chosen.run(stage.name, make, todo, stage.batch_size):
+            _append(done, of, rows, progress)
+
+
+def _append(
+    done: Sequence[tuple[str, Record | RowFailed]],
+    of: Mapping[str, str],
+    rows: RowFile,
+    progress: StageProgress,
+) -> None:
+    for identity, result in done:
+        rows.append(_row(identity, of[identity], result))
+    progress.advance(len(done))
 
 
 @contextmanager
@@ -213,28 +247,6 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _run_batch(stage: Stage[In, Out], chunk: Sequence[In]) -> Sequence[Out | RowFailed]:
-    """One batch; if it breaks, its rows are tried one by one so that only the guilty one fails."""
-    assert stage.batch is not None
-    try:
-        return stage.batch(chunk)
-    except UserError:
-        raise
-    except Exception as error:
-        if stage.batch_size is None:
-            raise  # rows that are judged together cannot fail apart
-        if len(chunk) == 1:
-            return [_as_failure(error)]
-        return [_run_batch(stage, [record])[0] for record in chunk]
-
-
-def _as_failure(error: Exception) -> RowFailed:
-    """The row's failure. Raises `UserError` where the disk is to blame: no other row would fare better."""
-    if isinstance(error, OSError) and (problem := unwritten(error)) is not None:
-        raise problem from error
-    return error if isinstance(error, RowFailed) else RowFailed("error", f"{type(error).__name__}: {error}")
 
 
 def _row(identity: str, of: str, result: Record | RowFailed) -> Row:
