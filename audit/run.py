@@ -8,16 +8,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
-    from audit.auditor import Auditor
     from audit.report import Settings
     from audit.summary import Audited, Summary
+    from data.records import Audit
     from data.sources.reader import Source
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
@@ -48,6 +49,12 @@ def parse_arguments() -> argparse.Namespace:
         "--false-discovery-rate", type=float, default=0.05, metavar="Q",
         help="share of the flagged pairs that may be flagged wrongly (default: 0.05)",
     )  # fmt: skip
+    parser.add_argument("--engine", default="local", help="local, or ray: score by Ray's workers")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: this machine)")
+    parser.add_argument("--actors", type=int, default=1, metavar="N", help="of Ray's workers (default: 1)")
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, metavar="F", help="of each worker, fractions allowed"
+    )
     return parser.parse_args()
 
 
@@ -71,9 +78,15 @@ def main() -> int:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
-        embedder = WatchedEmbedder(load_embedder())
-        auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-        audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
+        if arguments.engine == "local":
+            embedder = WatchedEmbedder(load_embedder())
+            auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
+            audits = [
+                _audit(name, source, auditor.score) for name, source in zip(names, sources, strict=True)
+            ]
+        else:
+            with _spread(arguments) as score:
+                audits = [_audit(name, source, score) for name, source in zip(names, sources, strict=True)]
         summaries = [
             summarise(audited, calibration.sensitivity, settings.false_discovery_rate) for audited in audits
         ]
@@ -138,19 +151,39 @@ def _writable(out: Path) -> Path:
     return out
 
 
-def _audit(name: str, source: Source, auditor: Auditor) -> Audited:
+def _audit(name: str, source: Source, score: Callable[..., list[Audit]]) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool."""
     from audit.summary import Audited
 
     started = time.monotonic()
     rows = source.rows
-    audits = auditor.score([row.query for row in rows], [row.image_description for row in rows])
+    audits = score([row.query for row in rows], [row.image_description for row in rows])
     scored = sum(audit.leakage is not None for audit in audits)
     print(
         f"{name}: {scored:,} of {len(rows):,} pairs scored in {time.monotonic() - started:.0f} s",
         file=sys.stderr,
     )
     return Audited(name, source, audits)
+
+
+@contextmanager
+def _spread(arguments: argparse.Namespace) -> Iterator[Callable[..., list[Audit]]]:
+    """`Auditor.score` by an engine's workers."""
+    from functools import partial
+
+    from audit.spread import load_auditor, score_spread
+    from data.engines import Pool, opened_engine
+
+    if arguments.actors < 1 or arguments.gpus < 0:
+        raise UserError("--actors takes a number from 1 upwards, --gpus a share from 0 upwards.")
+    pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
+    rate = arguments.false_discovery_rate
+    calibration = arguments.calibration or arguments.embedder
+    load = partial(load_auditor, arguments.embedder, calibration, rate)
+    with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
+        yield lambda queries, descriptions: score_spread(
+            engine, load, queries, descriptions, ["author"] * len(queries), rate
+        )
 
 
 def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], settings: Settings) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from construct.leaks import AuditedDrafts, LeakScorer
 from construct.offline.scenes import load_scenes
 from construct.profile import ChatSection, Profile
+from data.engines import LOCAL, Engine, SpreadEmbedder
 from data.errors import UserError
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker, ChatModel, close_all
@@ -37,6 +38,7 @@ class Workshop:
     budget: float | None = None  # in the price table's currency
     retry_failed: bool = False
     batch: bool = False  # ask through the Batch API
+    engine: Engine = LOCAL  # where models work
     _prompts: dict[str, Prompt] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -118,6 +120,19 @@ class Workshop:
         from data.embedders import load_embedder
 
         return load_embedder(self.profile.audit.embedder)
+
+    def spread_embedder(self, stage: str) -> Embedder:
+        """The embedder, in the engine's workers where it has some."""
+        from data.embedders import find_embedder
+
+        name = self.profile.audit.embedder
+        if not self.engine.spreads:
+            return self.embedder
+        return SpreadEmbedder(name, self.engine, stage, find_embedder(name))
+
+    def elsewhere(self) -> Workshop:
+        """The same tools as another process would make them; none that spends money."""
+        return type(self)(self.profile, self.folder.absolute())
 
     @cached_property
     def auditor(self) -> Auditor:

@@ -29,6 +29,10 @@ class RowFailed(Exception):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[RowFailed], tuple[str, str]]:
+        """Travels between processes; an exception's own way knows only its one message."""
+        return type(self), (self.reason, self.detail)
+
 
 def unknown(kind: str, name: object, choices: object) -> UserError:
     """The error for a name that is not in a table, listing the names that are."""
