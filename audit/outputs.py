@@ -55,12 +55,12 @@ def audit_row(identity: str, source: str, audit: Audit) -> dict[str, object]:
 
 def write_csv(path: Path, sources: Sequence[Audited]) -> None:
     """The same rows for a spreadsheet, with their categories; spans as `forge (0.80); passport (0.71)`."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(CSV_COLUMNS)
-    table.writerows(_csv_rows(sources))
     with atomic(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+        table = csv.writer(text)
+        table.writerow(CSV_COLUMNS)
+        table.writerows(_csv_rows(sources))
+        text.detach()  # flushes; the file is closed where it was opened
 
 
 def _csv_rows(sources: Sequence[Audited]) -> Iterator[list[object]]:

@@ -160,9 +160,11 @@ class RayEngine:
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        # One batch in flight per worker: its death must not use up the tries of batches that only wait for it.
+        compute = self._ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1)
         todo = self._ray.data.from_items(items, override_num_blocks=len(items)).map(
-            _Worker, fn_constructor_args=(make,), compute=self._ray.data.ActorPoolStrategy(size=pool.actors), num_cpus=pool.cpus,
-            num_gpus=pool.gpus or None, max_restarts=TRIES, max_task_retries=TRIES,
+            _Worker, fn_constructor_args=(make,), num_cpus=pool.cpus, num_gpus=pool.gpus or None,
+            compute=compute, max_restarts=-1, max_task_retries=TRIES,
         )  # fmt: skip
         left = set(range(len(ids)))
         for row in todo.iter_rows():

@@ -14,15 +14,30 @@ A finished pair, as it stands in `runs/demo/filter.jsonl`:
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
+
+_FIELDS_SET: dict[frozenset[str], set[str]] = {}
 
 
 class Record(BaseModel):
     """A frozen, typed value; a field nobody declared is an error, not a guest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_post_init(self, _: object, /) -> None:
+        """Records with the same fields set share one note of that: of a million rows it is half the memory."""
+        fields = self.__pydantic_fields_set__
+        shared = _FIELDS_SET.setdefault(frozenset(fields), fields)
+        object.__setattr__(self, "__pydantic_fields_set__", shared)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's own, which makes a note of its own for each copy."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.model_post_init(None)
+        return copied
 
     def replace(self, **changes: object) -> Self:
         """A changed and validated copy."""

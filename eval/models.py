@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from data.engines import Engine
 from data.errors import RowFailed, UserError, unknown
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, find_price
-from eval.ledger import MultimodalModel, fingerprint
+from eval.ledger import BatchModel, MultimodalModel, fingerprint
 from eval.local_model import LocalModel, Reply, Settings, open_picture
 from eval.records import Answer, Ask
 
@@ -74,7 +76,7 @@ class Choice:
     arch: str
     model: str
     settings: Settings
-    server: Server
+    server: Server | None  # None where no API is asked
     batch_size: int = 8
     conversation: str | None = None
     pickled: bool = False  # whether weights that are no safetensors may be loaded
@@ -133,6 +135,7 @@ def _openai(choice: Choice) -> MultimodalModel:
     from eval.api_model import ApiModel
 
     settings, server = choice.settings, choice.server
+    assert server is not None
     asker = server.asker(choice.model, settings.temperature, settings.max_new_tokens)
     return ApiModel(asker, settings, server.workers)
 
@@ -185,3 +188,37 @@ def check_arch(arch: str, model: str | None) -> str:
 def load_model(choice: Choice) -> MultimodalModel:
     """The chosen model, ready to answer."""
     return ARCHS[choice.arch](choice)
+
+
+class SpreadAnswers:
+    """A local model that an engine's workers load; here are only its name and its settings."""
+
+    def __init__(self, choice: Choice, engine: Engine, stage: str) -> None:
+        bare = replace(choice, server=None)
+        self.make = partial(_answering, bare)
+        self.name, self.revision, self.settings, self.batch_size = engine.once(stage, partial(_card, bare))
+
+    def answer_batch(self, asks: Sequence[Ask]) -> Sequence[Answer | RowFailed]:
+        """One answer per ask, in order, by a model loaded for it."""
+        return self.make()(asks)
+
+
+def _answering(choice: Choice) -> Callable[[Sequence[Ask]], Sequence[Answer | RowFailed]]:
+    """What a worker answers with."""
+    model = load_model(choice)
+    assert isinstance(model, BatchModel)
+    return model.answer_batch
+
+
+def _card(choice: Choice) -> tuple[str, str, Mapping[str, object], int]:
+    """What the ledger records of a model."""
+    model = load_model(choice)
+    assert isinstance(model, BatchModel)
+    return model.name, model.revision, model.settings, model.batch_size
+
+
+def load_on(choice: Choice, engine: Engine, stage: str) -> MultimodalModel:
+    """The chosen model where the engine's workers are; an API is asked from here in any case."""
+    if not engine.spreads or choice.arch == "openai":
+        return load_model(choice)
+    return SpreadAnswers(choice, engine, stage)

@@ -23,7 +23,13 @@ from data.engines import LOCAL, Engine, Pool, RayEngine, SpreadEmbedder, opened_
 from data.errors import RowFailed, UserError
 from data.records import Audit, Pair
 from data.rows import read_rows
-from data.stage import Stage, StageMeta, run_stage
+from data.stage import Stage, StageMeta, read_stage, run_stage
+from eval.ledger import answer_arm
+from eval.local_model import Settings
+from eval.models import Choice, load_on
+from eval.records import Answer, Ask
+from tests.small_run import drawing
+from tests.tiny_vlms import make as make_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 POOLS = {"slow": Pool(actors=2, batch_size=4), "hungry": Pool(actors=1, gpus=64)}
@@ -138,7 +144,7 @@ def test_more_gpus_than_there_are_is_a_sentence_and_no_endless_wait(
 
 @pytest.fixture(scope="module")
 def scenes() -> tuple[list[str], list[str | None]]:
-    some = load_scenes()[::12]
+    some = load_scenes()[::24]
     queries = [scene.leak_free_query for scene in some] + [scene.leaking_query for scene in some] + [""]
     return queries, [scene.image_description for scene in some] * 2 + [None]
 
@@ -154,7 +160,7 @@ def close(one: Audit, other: Audit) -> bool:
 def test_scores_are_the_same_to_1e_5(
     ray_engine: RayEngine, scenes: tuple[list[str], list[str | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.spread.PAIRS_TOGETHER", 16)  # several parts
+    monkeypatch.setattr("audit.spread.PAIRS_TOGETHER", 8)  # several parts
     queries, shown = scenes
     load = partial(load_auditor, "minilm", "minilm", 0.05)
     origins = ["author"] * len(queries)
@@ -162,7 +168,7 @@ def test_scores_are_the_same_to_1e_5(
     spread = score_spread(ray_engine, load, queries, shown, origins, 0.05)
     assert len(spread) == len(plain)
     assert all(close(one, other) for one, other in zip(plain, spread, strict=True))
-    assert any(audit.leaks for audit in plain)
+    assert max(audit.leakage or 0.0 for audit in plain) > 0.5
 
 
 def test_embeddings_are_the_same_to_1e_5(ray_engine: RayEngine, scenes: tuple[list[str], Any]) -> None:
@@ -180,7 +186,7 @@ def test_pictures_are_the_same_bytes_and_the_whole_run_the_same_rows(
     for name, engine in (("local", LOCAL), ("ray", ray_engine)):
         shop = Workshop(profile, tmp_path / name, engine=engine)
         for stage in ("elements", "describe"):
-            asyncio.run(_run_steps(shop, stage, 6))
+            asyncio.run(_run_steps(shop, stage, 3))
         described = tmp_path / name / "describe.jsonl"
         (tmp_path / name / "rewrite.jsonl").write_bytes(described.read_bytes())  # no auditor needed for this
         meta = (tmp_path / name / "describe.meta.json").read_text().replace('"describe"', '"rewrite"')
@@ -188,9 +194,28 @@ def test_pictures_are_the_same_bytes_and_the_whole_run_the_same_rows(
         asyncio.run(_run_steps(shop, "draw", None))
         rows[name] = {row["id"]: row for row in read_rows(tmp_path / name / "draw.jsonl")}
     assert rows["local"] == rows["ray"]
-    assert len(rows["ray"]) == 6
+    assert len(rows["ray"]) == 3
     for path in (tmp_path / "local/images").glob("*.png"):
         assert path.read_bytes() == (tmp_path / "ray/images" / path.name).read_bytes()
+
+
+def test_a_local_models_answers_are_the_same(ray_engine: RayEngine, tmp_path: Path) -> None:
+    drawing(1).save(tmp_path / "a.png")
+    settings = Settings(max_new_tokens=4)
+    choice = Choice(
+        "qwen2vl", str(make_checkpoint("qwen2vl", tmp_path / "model")), settings, None, batch_size=2
+    )
+    asks = [
+        Ask(id=f"{n}:image", case=str(n), arm="image", question=f"What is it {n}?", image=tmp_path / "a.png",
+            image_sha256="x")
+        for n in range(4)
+    ]  # fmt: skip
+    for engine, folder in ((LOCAL, tmp_path / "local"), (ray_engine, tmp_path / "ray")):
+        model = load_on(choice, engine, "answers-image")
+        asyncio.run(answer_arm(model, "image", asks, folder, False, engine))
+    answers = [list(read_stage(tmp_path / name, "answers-image", Answer)) for name in ("local", "ray")]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 4
 
 
 @pytest.mark.parametrize(
