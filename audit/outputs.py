@@ -12,6 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,8 @@ def audit_row(identity: str, source: str, audit: Audit) -> dict[str, object]:
         "text_harm": _rounded(audit.text_harm),
         "p_value": _rounded(audit.p_value),
         "leaks": audit.leaks,
-        "query_spans": [span.model_dump() for span in audit.query_spans],
-        "image_spans": [span.model_dump() for span in audit.image_spans],
+        "query_spans": [asdict(span) for span in audit.query_spans],
+        "image_spans": [asdict(span) for span in audit.image_spans],
         "content_from": audit.content_from if audit.leakage is not None else None,
     }
 
