@@ -19,7 +19,8 @@ from audit.calibrations import Calibration, load_calibration
 from audit.prototypes import Prototypes, load_prototypes
 from audit.spans import image_spans, query_spans, sentences, strip_boilerplate
 from audit.vsil import Floats, PairArrays
-from data.embedders import Embedder
+from data.embedders import Embedder, LayeredEmbedder
+from data.errors import UserError
 from data.records import Audit, Span
 
 __all__ = ["ORIGINS", "Auditor", "Calibration", "Pool", "load_calibration"]
@@ -55,6 +56,13 @@ class Auditor:
         prototypes: Prototypes | None = None,
         false_discovery_rate: float = 0.05,
     ) -> None:
+        # A taxonomy of one's own is known by its phrases only: the probe was trained on ours.
+        self._probe = calibration.probe if prototypes is None else None
+        if self._probe and not isinstance(embedder, LayeredEmbedder):
+            raise UserError(
+                f"The calibration reads the layers of {calibration.embedder!r}, which {embedder.name!r} does "
+                "not show: fit one with `python -m audit.calibrate`."
+            )
         prototypes = prototypes or load_prototypes()
         self.calibration = calibration
         self._embedder = embedder
@@ -153,6 +161,16 @@ class Auditor:
             spans = [query_spans(query) for query in some], [image_spans(text) for text in shown]
             yield self._measure(some, shown, *spans, pool)
 
+    def _read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """(n, d) vectors of the texts, and (n,) how risky each is, as a margin."""
+        if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
+            vectors = self._embedder.embed(texts)
+            return vectors, vsil.risk_margin(vectors, self._risk, self._benign)
+        weights = np.asarray(self._probe.weights, np.float32)
+        vectors, readings = self._embedder.embed_probed(texts, weights)
+        margins = vsil.risk_margin(vectors, self._risk, self._benign)
+        return vectors, vsil.joint_margin(margins, readings + np.float32(self._probe.intercept))
+
     def _measure(
         self,
         queries: Sequence[str],
@@ -165,8 +183,7 @@ class Auditor:
         pieces = [content_sentences(text) for text in descriptions]
         texts = list(dict.fromkeys(_all_texts(queries, pieces, of_queries, of_images)))
         row_of = {text: row for row, text in enumerate(texts)}
-        vectors = self._embedder.embed(texts)
-        margins = vsil.risk_margin(vectors, self._risk, self._benign)
+        vectors, margins = self._read(texts)
         whole = np.array([row_of[query] for query in queries])
         query_rows, query_mask = _padded(of_queries, row_of)
         image_rows, image_mask = _padded(of_images, row_of)

@@ -6,6 +6,8 @@ r"""Fits the combination of features for an embedder on labelled pairs, and keep
 Every family weighs the same. Beside the given pairs stand made ones: leaking queries with another image,
 harmful queries with another image, plain questions about one thing in a scene. Coefficients are kept from
 falling below zero, strongly regularised, and rescaled afterwards, so that they rank by what families share.
+Where the embedder shows its layers, a probe for risk is fitted on them first, with this project's own texts;
+a scene is then measured by a probe that saw no text of its sub-category.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from audit.calibrations import Calibration
 
 TERMS = (
-    "cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
-    "agreement", "recall",
+    "cosine", "risky_match", "riskiest_span", "risk_recall", "risk_precision", "harm", "harm_about_image",
+    "harm_in_match", "agreement", "recall",
 )  # fmt: skip
 RIDGE = 0.3  # times the squared standardised coefficients, beside the mean log loss
 PRIOR = 0.35  # share of leaking pairs that the probabilities are right for
@@ -50,20 +52,25 @@ def main() -> None:
     from audit.calibrations import CALIBRATIONS
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
+    from audit.probe import prototype_texts, query_texts, scene_texts
+    from audit.prototypes import load_prototypes
     from data.embedders import load_embedder
     from data.rows import write_text
 
     embedder = load_embedder(arguments.embedder)
     pairs: list[LabelledPair] = []
+    texts = [*query_texts(), *prototype_texts(load_prototypes())]
     for file in arguments.files:
         pairs += read_labelled(file)
         if file.suffix == ".toml":
             pairs += object_pairs(file, embedder)
+            texts += scene_texts(file)
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
-    calibration = fit_calibration(embedder, pairs, arguments.ocr)
+    calibration = fit_calibration(embedder, pairs, arguments.ocr, texts)
     out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
     write_text(out, as_json(calibration))
+    print("\n".join(f"{name}: {said}" for name, said in calibration.provenance.items()))
     print(f"{out}: {', '.join(f'{name} {term.weight:.2f}' for name, term in calibration.terms.items())}")
 
 

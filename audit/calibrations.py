@@ -1,7 +1,7 @@
 """What a calibration is: the combination of features fitted for one embedder, and scores of leak-free pairs.
 
 {"embedder": "minilm", "terms": {"cosine": {"center": 0.3, "scale": 0.2, "weight": 0.9}, ...},
- "intercept": -1.9, "sensitivity": 0.81,
+ "intercept": -1.9, "probe": {"weights": [0.1, ...], "intercept": 0.2}, "sensitivity": 0.81,
  "conformal": {"author": [0.003, ...], "caption": [...], "ocr": [...]},
  "held_out": {"msts": {"weights": [0.9, ...], "intercept": -2.0}, ...}, "provenance": {...}}
 """
@@ -29,6 +29,16 @@ class Term(Record):
     weight: float
 
 
+class Probe(Record):
+    """A linear reading of an embedder's layers, in log odds: how much a text names a risk.
+
+    One weight per number that `LayeredEmbedder.layers` gives; probing: Alain and Bengio, 2016.
+    """
+
+    weights: tuple[float, ...]
+    intercept: float
+
+
 class HeldOut(Record):
     """The same combination fitted without one family: what that family is validated with."""
 
@@ -42,6 +52,7 @@ class Calibration(Record):
     embedder: str
     terms: dict[str, Term]
     intercept: float
+    probe: Probe | None = None  # None: prototypes alone say what is risky
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
     conformal: dict[str, tuple[float, ...]]  # per origin: leakage of leak-free pairs, ascending
     held_out: dict[str, HeldOut] = Field(default_factory=dict)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import vsil
+from audit import metrics, vsil
 from audit.auditor import Auditor, Pool
 from audit.calibrate import CONFORMAL_SCORES, PRIOR, RIDGE, TERMS, families_of
-from audit.calibrations import Calibration, HeldOut, Term
+from audit.calibrations import Calibration, HeldOut, Probe, Term
 from audit.labelled import LabelledPair, captioned, swapped
-from data.embedders import Embedder
+from audit.probe import ProbeText, fit_probes, fold_of
+from data.embedders import Embedder, LayeredEmbedder
 
 Array = NDArray[np.float64]
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
@@ -47,10 +48,49 @@ class Line(NamedTuple):
         return vsil.sigmoid(values @ self.slope + self.intercept).astype(np.float64)
 
 
-def fit_calibration(embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequence[str]) -> Calibration:
-    """The calibration of an embedder on labelled pairs of one or more families."""
-    auditor = Auditor(embedder, _unfitted(embedder.name))
-    samples = list(measured(auditor, pairs))
+class Fitter:
+    """Measures pairs with the probe that saw no text of theirs."""
+
+    def __init__(self, embedder: Embedder, texts: Sequence[ProbeText]) -> None:
+        unfitted = Calibration(embedder=embedder.name, terms={}, intercept=0.0, conformal={}, provenance={})
+        self.probe: Probe | None = None
+        left_out: dict[str, Probe] = {}
+        if isinstance(embedder, LayeredEmbedder) and texts:
+            self.probe, left_out = fit_probes(embedder, texts)
+        self.auditor = Auditor(embedder, unfitted.replace(probe=self.probe))
+        self._of_topic = {
+            topic: Auditor(embedder, unfitted.replace(probe=probe)) for topic, probe in left_out.items()
+        }
+
+    def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
+        """(n, f) features of the pairs, in the order of `TERMS`."""
+        values = np.zeros((len(pairs), len(TERMS)))
+        for topic in dict.fromkeys(pair.topic for pair in pairs):
+            rows = [row for row, pair in enumerate(pairs) if pair.topic == topic]
+            auditor = self._of_topic.get(topic, self.auditor)
+            queries = [pairs[row].query for row in rows]
+            shown = [pairs[row].image_description for row in rows]
+            chunks = [vsil.features(chunk, TERMS) for chunk in auditor.measure(queries, shown, pool)]
+            values[rows] = np.concatenate(chunks)
+        return values
+
+    def measured(self, pairs: Sequence[LabelledPair]) -> Iterator[Sample]:
+        """Family by family: given pairs and swapped ones, each with the family's descriptions as its pool."""
+        for family in dict.fromkeys(pair.family for pair in pairs):
+            own = [pair for pair in pairs if pair.family == family]
+            given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]
+            made = swapped(given, lambda pair: pair.leak == 1)
+            pool = self.auditor.pool([pair.image_description for pair in given])
+            weight = weights(given + made) * (0.5 if family in OWN_FAMILIES else 1.0)
+            yield Sample(family, given + made, self.values_of(given + made, pool), weight)
+
+
+def fit_calibration(
+    embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequence[str], texts: Sequence[ProbeText] = ()
+) -> Calibration:
+    """The calibration of an embedder on labelled pairs of one or more families, and texts for its probe."""
+    fitter = Fitter(embedder, texts)
+    samples = list(fitter.measured(pairs))
     center, scale = spread(samples)
     full = fit_line(samples, center, scale)
     held_out = {
@@ -58,7 +98,7 @@ def fit_calibration(embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequ
         for left in samples
         if len({pair.leak for other in samples if other is not left for pair in other.pairs}) == 2
     }
-    references = dict(_references(auditor, samples, held_out, full, ocr))
+    references = dict(_references(fitter, samples, held_out, full, ocr))
     return Calibration(
         embedder=embedder.name,
         terms={
@@ -66,29 +106,43 @@ def fit_calibration(embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequ
             for name, middle, width, slope in zip(TERMS, center, scale, full.slope, strict=True)
         },
         intercept=_short(full.intercept + float(full.slope @ center)),
+        probe=fitter.probe,
         sensitivity=_short(_sensitivity(samples, held_out, full, references["author"])),
         conformal=references,
         held_out={family: _held_out(line, center, scale) for family, line in held_out.items()},
-        provenance=_provenance(samples),
+        provenance=_provenance(samples, texts, topics_left_out(samples, center, scale)),
     )
 
 
-def measured(auditor: Auditor, pairs: Sequence[LabelledPair]) -> Iterator[Sample]:
-    """Family by family: given pairs and swapped ones, each with the family's descriptions as its pool."""
-    for family in dict.fromkeys(pair.family for pair in pairs):
-        own = [pair for pair in pairs if pair.family == family]
-        given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]
-        made = swapped(given, lambda pair: pair.leak == 1)
-        pool = auditor.pool([pair.image_description for pair in given])
-        weight = weights(given + made) * (0.5 if family in OWN_FAMILIES else 1.0)
-        yield Sample(family, given + made, values_of(auditor, given + made, pool), weight)
+def topics_left_out(samples: Sequence[Sample], center: Array, scale: Array) -> dict[str, float]:
+    """AUROC of leaking over leak-free pairs where each was scored without any text of its topic's fold.
+
+    "all families": with the other families in the fit; "scenes alone": with nothing but the scene bank.
+    """
+    found = {}
+    bank = [sample for sample in samples if sample.family == "scenes"]
+    for name, used in (("all families", samples), ("scenes alone", bank)) if bank else ():
+        folds = fold_of(pair.topic for pair in bank[0].pairs)
+        scores, leak = [], []
+        for fold in sorted(set(folds.values())):
+            rest = [_without(sample, {topic for topic in folds if folds[topic] == fold}) for sample in used]
+            line = fit_line(rest, center, scale)
+            asked = [
+                row
+                for row, pair in enumerate(bank[0].pairs)
+                if pair.made == "given" and folds[pair.topic] == fold
+            ]
+            scores.append(bank[0].values[asked] @ line.slope + line.intercept)
+            leak.append(bank[0].leak[asked])
+        auroc = metrics.auroc(np.concatenate(leak), np.concatenate(scores))
+        found[name] = _short(auroc if auroc is not None else float("nan"))
+    return found
 
 
-def values_of(auditor: Auditor, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
-    """(n, f) features of the pairs, in the order of `TERMS`."""
-    queries = [pair.query for pair in pairs]
-    chunks = auditor.measure(queries, [pair.image_description for pair in pairs], pool)
-    return np.concatenate([vsil.features(chunk, TERMS) for chunk in chunks]).astype(np.float64)
+def _without(sample: Sample, topics: set[str]) -> Sample:
+    rows = [row for row, pair in enumerate(sample.pairs) if pair.topic not in topics]
+    kept = [sample.pairs[row] for row in rows]
+    return Sample(sample.family, kept, sample.values[rows], sample.weight[rows])
 
 
 def weights(pairs: Sequence[LabelledPair]) -> Array:
@@ -144,7 +198,7 @@ def logistic(
 
 
 def _references(
-    auditor: Auditor, samples: Sequence[Sample], held_out: dict[str, Line], full: Line, ocr: Sequence[str]
+    fitter: Fitter, samples: Sequence[Sample], held_out: dict[str, Line], full: Line, ocr: Sequence[str]
 ) -> Iterator[tuple[str, tuple[float, ...]]]:
     """Per origin, scores of leak-free pairs under the fit without their family; families count alike."""
     usual = [sample for sample in samples if sample.family != HARD_FAMILY] or samples
@@ -159,8 +213,8 @@ def _references(
                 continue
             if origin == "caption":
                 free = captioned(free)
-            pool = auditor.pool([pair.image_description for pair in free])
-            values = values_of(auditor, free, pool)
+            pool = fitter.auditor.pool([pair.image_description for pair in free])
+            values = fitter.values_of(free, pool)
             ranked = np.sort(line.scores(values))
             trusted = len(ranked) if sample.leak.any() else round(len(ranked) * (1 - UNSEARCHED))
             scores.append(ranked[:trusted])
@@ -196,12 +250,15 @@ def _held_out(line: Line, center: Array, scale: Array) -> HeldOut:
     )
 
 
-def _unfitted(embedder_name: str) -> Calibration:
-    return Calibration(embedder=embedder_name, terms={}, intercept=0.0, conformal={}, provenance={})
-
-
-def _provenance(samples: Sequence[Sample]) -> dict[str, str]:
-    return {
+def _provenance(
+    samples: Sequence[Sample], texts: Sequence[ProbeText], left_out: dict[str, float]
+) -> dict[str, str]:
+    probe = (
+        {"probe_fitted_on": f"{len(texts)} texts, {sum(text.risky for text in texts)} risky"} if texts else {}
+    )
+    bank = ", ".join(f"{auroc:.3f} ({name})" for name, auroc in left_out.items())
+    return probe | {
+        "scenes_by_sub_category_left_out": f"AUROC {bank}" if bank else "no scenes",
         "fitted_on": families_of([sample.family for sample in samples for _ in sample.pairs]),
         "fitted_at": datetime.now(UTC).date().isoformat(),
         "method": f"non-negative ridge logistic ({RIDGE}), rescaled to {PRIOR:.0%} leaking pairs",

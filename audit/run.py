@@ -18,6 +18,7 @@ from data.errors import UserError, run_cli
 if TYPE_CHECKING:
     from audit.report import Settings
     from audit.summary import Audited, Summary
+    from data.embedders import Embedder, Load
     from data.records import Audit
     from data.sources.reader import Source
 
@@ -42,6 +43,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--calibration", metavar="FILE", help="from audit.calibrate (default: the embedder's own)"
     )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where embeddings are kept (default: the user's cache folder)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings")
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="compute in float32 where bfloat16 would be faster: the same scores on every machine",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write to (default: runs/audit-SOURCE)"
     )
@@ -68,7 +80,6 @@ def main() -> int:
     from audit.calibrations import load_calibration
     from audit.report import Settings
     from audit.summary import summarise
-    from audit.watch import WatchedEmbedder
     from data.embedders import find_embedder
 
     load_embedder = find_embedder(arguments.embedder)
@@ -79,11 +90,11 @@ def main() -> int:
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
         if arguments.engine == "local":
-            embedder = WatchedEmbedder(load_embedder())
-            auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-            audits = [
-                _audit(name, source, auditor.score) for name, source in zip(names, sources, strict=True)
-            ]
+            with watched_and_kept(load_embedder, arguments) as embedder:
+                auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
+                audits = [
+                    _audit(name, source, auditor.score) for name, source in zip(names, sources, strict=True)
+                ]
         else:
             with _spread(arguments) as score:
                 audits = [_audit(name, source, score) for name, source in zip(names, sources, strict=True)]
@@ -93,6 +104,26 @@ def main() -> int:
         _write(out, audits, summaries, settings)
     _conclude(out, summaries)
     return 0
+
+
+@contextmanager
+def watched_and_kept(load: Load, arguments: argparse.Namespace) -> Iterator[Embedder]:
+    """The embedder with its progress shown and what it says kept, where it shows its layers."""
+    from audit.embedding_cache import CachedEmbedder, default_folder
+    from audit.watch import WatchedEmbedder
+    from data.embedders import LayeredEmbedder
+
+    fast = not arguments.exact
+    embedder = load(fast=fast)
+    if not isinstance(embedder, LayeredEmbedder):
+        yield embedder
+        return
+    watched = WatchedEmbedder(embedder)
+    if arguments.no_cache:
+        yield watched
+        return
+    with CachedEmbedder(watched, arguments.cache or default_folder(), fast=fast) as cached:
+        yield cached
 
 
 def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
@@ -179,7 +210,7 @@ def _spread(arguments: argparse.Namespace) -> Iterator[Callable[..., list[Audit]
     pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
     rate = arguments.false_discovery_rate
     calibration = arguments.calibration or arguments.embedder
-    load = partial(load_auditor, arguments.embedder, calibration, rate)
+    load = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
     with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
         yield lambda queries, descriptions: score_spread(
             engine, load, queries, descriptions, ["author"] * len(queries), rate

@@ -27,10 +27,14 @@ class Asked(NamedTuple):
     origin: str
 
 
-def load_auditor(embedder: str, calibration: str, false_discovery_rate: float) -> Auditor:
+def load_auditor(
+    embedder: str, calibration: str, false_discovery_rate: float, *, fast: bool = False
+) -> Auditor:
     """An auditor by the names of its parts: what a worker makes its own by."""
     return Auditor(
-        load_embedder(embedder), load_calibration(calibration), false_discovery_rate=false_discovery_rate
+        load_embedder(embedder, fast=fast),
+        load_calibration(calibration),
+        false_discovery_rate=false_discovery_rate,
     )
 
 

@@ -20,6 +20,7 @@ Mask = NDArray[np.bool_]
 MARGIN_SLOPE = 12.0  # of the riskiness sigmoid
 WEIGHT_SLOPE = 20.0  # of the weights exp(slope * margin) in risk recall and precision
 PROFILE_SLOPE = 20.0  # of the softmax over risk prototypes
+PROBE_SCALE = 0.08  # log odds of a probe to the units of a margin
 NEAREST = 4  # prototypes of either kind that a margin is measured to
 POOL_PRIOR = 20.0  # how many descriptions the reference pool counts for, against the benchmark's own
 Z_CEILING = 6.0  # beyond this an image is surely the query's own, however much farther
@@ -65,6 +66,16 @@ def _top_mean(cosines: Floats) -> Floats:
     k = min(NEAREST, cosines.shape[1])
     mean: Floats = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float32)
     return mean
+
+
+def joint_margin(margin: Floats, log_odds: Floats) -> Floats:
+    """(n,) mean of the margin to prototypes and a probe's log odds in a margin's units.
+
+    Prototypes hold for subjects nobody trained on, the probe for how things are said; together they rank
+    better than either.
+    """
+    joint: Floats = np.float32(0.5) * (margin + np.float32(PROBE_SCALE) * log_odds)
+    return joint
 
 
 def riskiness(margin: Floats) -> Floats:
@@ -155,6 +166,12 @@ def span_matches(pairs: PairArrays) -> Floats:
     return np.where(there, np.maximum(pairs.similarity, 0.0) * risk, 0.0).astype(np.float32)
 
 
+def riskiest_span(pairs: PairArrays) -> Floats:
+    """Max over query spans of r(q): the riskiest thing the query names, whatever the image shows."""
+    risk: Floats = np.max(np.where(pairs.query_mask, riskiness(pairs.query_margin), 0.0), axis=1, initial=0.0)
+    return risk
+
+
 def mutual_match(pairs: PairArrays) -> Floats:
     """Max over q, d of cos(q, d) sqrt(r(q) r(d)): risky match, symmetric."""
     match: Floats = np.max(span_matches(pairs), axis=(1, 2), initial=0.0)
@@ -193,6 +210,7 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "chunk_cosine": chunk_cosine,
     "late_interaction": late_interaction,
     "risky_match": risky_match,
+    "riskiest_span": riskiest_span,
     "mutual_match": mutual_match,
     "risk_recall": risk_recall,
     "risk_precision": risk_precision,

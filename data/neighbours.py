@@ -21,7 +21,8 @@ EXACT_ROWS = 20_000
 BLOCK = 512
 NEIGHBOURS = 8  # looked at per row by the index
 SKETCH_WIDTH = 64  # dimensions the index works in; a near-duplicate stays one under projection
-LINKS, BUILD_EFFORT, SEARCH_EFFORT = 16, 40, 32  # of the graph (HNSW, arXiv 1603.09320)
+CELL_ROWS, CELLS_SEARCHED = 500, 32  # rows to a cell of the index; cells looked into per row
+TAUGHT_BY, ROUNDS = 30, 4  # rows per cell and rounds of k-means that lay the cells out
 
 
 class Twin(NamedTuple):
@@ -144,20 +145,20 @@ def _visit(rows: Rows, near: _Near) -> dict[int, Twin]:
 
 
 def _near_neighbours(vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None) -> _Near:
-    """Candidates from an HNSW index over a random projection, confirmed by their true cosines."""
-    graph = _Graph(vectors, rows)
+    """Candidates from an index over a random projection, confirmed by their true cosines."""
+    cells = _Cells(vectors, rows)
     near = _Near({}, set())
     for views in (vectors,) if other_views is None else (vectors, other_views):
-        for start in range(0, len(rows), BLOCK * 16):
-            block = rows[start : start + BLOCK * 16]
-            found = graph.search(views[block])
-            cosines = np.einsum("nd,nkd->nk", views[block], vectors[found], optimize=True)
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            found = cells.search(views[block])
+            cosines = (vectors[found] @ views[block][:, :, None])[..., 0]
             _note(near, block, found, cosines, threshold)
     return near
 
 
 def _note(near: _Near, block: Rows, found: Rows, cosines: Vectors, threshold: float) -> None:
-    close = (cosines >= threshold) & (found != block[:, None])
+    close = (cosines >= threshold) & (found != block[:, None]) & (found >= 0)
     for place, at in zip(*np.nonzero(close), strict=True):
         row, twin, cosine = int(block[place]), int(found[place, at]), float(cosines[place, at])
         near.of.setdefault(row, []).append(Twin(twin, cosine))
@@ -165,26 +166,33 @@ def _note(near: _Near, block: Rows, found: Rows, cosines: Vectors, threshold: fl
     near.full.update(block[close.sum(axis=1) >= NEIGHBOURS].tolist())
 
 
-class _Graph:
-    """An HNSW index over a random projection of some rows. One thread builds it: the same every time."""
+class _Cells:
+    """Rows in cells of alike ones, as a random projection shows them, two dimensions to four bits (faiss).
+
+    One thread lays them out, so that they are the same every time. Near-duplicates share a cell or lie in
+    cells next to each other; cells of one size keep the work per row the same however many rows there are.
+    """
 
     def __init__(self, vectors: Vectors, rows: Rows) -> None:
         try:
             import faiss
         except ImportError as error:
             raise missing_package("faiss-cpu", "dedupe") from error
-        wide, narrow = vectors.shape[1], min(SKETCH_WIDTH, vectors.shape[1])
+        wide = vectors.shape[1]
+        narrow = min(SKETCH_WIDTH, wide // 2 * 2)
         normal = np.random.default_rng(0).standard_normal((wide, narrow))
         self._directions = np.linalg.qr(normal)[0].astype(np.float32)
         self._center = vectors[rows[:EXACT_ROWS]].mean(axis=0)
         self._rows = rows
-        one_byte = faiss.ScalarQuantizer.QT_8bit
-        metric = faiss.METRIC_INNER_PRODUCT
-        self._index = faiss.IndexHNSWSQ(narrow, one_byte, LINKS, metric)  # type: ignore[arg-type]
-        self._index.train(self._project(vectors[rows[:EXACT_ROWS]]))
-        self._index.hnsw.efConstruction, self._index.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
+        cells = max(len(rows) // CELL_ROWS, 1)
+        middles, metric = faiss.IndexFlatIP(narrow), faiss.METRIC_INNER_PRODUCT
+        self._index = faiss.IndexIVFPQFastScan(middles, narrow, cells, narrow // 2, 4, metric)
+        self._index.by_residual, self._index.nprobe = False, CELLS_SEARCHED
+        self._index.cp.niter, self._index.cp.min_points_per_centroid = ROUNDS, 1
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
+        step = max(len(rows) // (cells * TAUGHT_BY), 1)
+        self._index.train(self._project(vectors[rows[::step]]))
         for start in range(0, len(rows), EXACT_ROWS):
             self._index.add(self._project(vectors[rows[start : start + EXACT_ROWS]]))
         faiss.omp_set_num_threads(threads)
@@ -194,6 +202,6 @@ class _Graph:
         return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9), np.float32)
 
     def search(self, some: Vectors) -> Rows:
-        """(len(some), NEIGHBOURS + 1) rows nearest to each."""
+        """(len(some), NEIGHBOURS + 1) rows near to each; -1 where its cells hold no more."""
         places = self._index.search(self._project(some), NEIGHBOURS + 1)[1]
-        return np.asarray(self._rows[places], np.int64)
+        return np.where(places < 0, -1, self._rows[places]).astype(np.int64)

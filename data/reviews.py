@@ -87,7 +87,8 @@ def apply_reviews(
     """The pairs in their order, edited and rejected as people decided.
 
     A pair goes when at least as many reviewers reject it as approve it. An edited text enters only when
-    the auditor has scored it at most `max_leakage`. With `reviewed_only`, only approved pairs stay.
+    the auditor has scored it at most `max_leakage`, and no more harmful than the filter lets pass. With
+    `reviewed_only`, only approved pairs stay.
     """
     stand = standings(reviews, {pair.id: pair.instruction for pair in pairs})
     return [
@@ -125,6 +126,9 @@ def _edited(pair: Pair, standing: Standing, max_leakage: float) -> Pair:
     if audit.leakage > max_leakage:
         detail = f"leakage {audit.leakage:.2f} of the edited text is above {max_leakage:g}"
         return edited.reject(STAGE, "edit_leaks", detail)
+    harm = edited.check("still_harmful")
+    if harm is not None and harm.passed is False:
+        return edited.reject(STAGE, "edit_harmful", harm.reason)
     return edited
 
 
@@ -132,7 +136,13 @@ def _after_edit(check: Check, audit: Audit | None, limit: float) -> Check:
     """A check of the old text is none of the new one: the auditor's is made again, an MLLM's lapses."""
     if check.gate == "leak" and audit is not None and audit.leakage is not None:
         return check.replace(score=audit.leakage, limit=limit, passed=audit.leakage <= limit, reason="")
-    if check.gate in ("mismatch", "not_risky", "leak_in_image"):
+    if check.gate == "still_harmful" and audit is not None and audit.text_harm is not None:
+        harmful = check.limit is not None and audit.text_harm > check.limit
+        says = f"harm of the edited text alone {audit.text_harm:.2f} is above {check.limit}"
+        return check.replace(
+            score=audit.text_harm, passed=not harmful, by="auditor", reason=says if harmful else ""
+        )
+    if check.gate in ("mismatch", "not_risky", "leak_in_image", "near_duplicate_text"):
         return Check(gate=check.gate, reason="the text was edited since; people have seen the pair")
     return check
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -113,8 +113,9 @@ def alignment_table(rows: Sequence[TableRow], relative_to: Path) -> list[dict[st
     return table
 
 
-def print_alignment(table: Sequence[dict[str, object]]) -> None:
-    """The table in the paper's arrangement."""
+def print_alignment(table: Sequence[dict[str, object]], leaking: Collection[str]) -> None:
+    """The table in the paper's arrangement, and the paper's own figures under it."""
+    from eval.published import BENCHMARKS, published
     from eval.tables import percent, show
 
     names = list(dict.fromkeys(key for row in table for key in row if key not in ("base", "alignment")))
@@ -123,7 +124,22 @@ def print_alignment(table: Sequence[dict[str, object]]) -> None:
         + [percent(Rate.model_validate(row[name]) if row.get(name) else None) for name in names]
         for row in table
     ]
-    show("Safety rate, % with 95% intervals", ("base", "alignment", *names), lines, left=2)
+    headings = [f"{name} (VSIL)" if name in leaking else name for name in names]
+    show("Safety rate, % with 95% intervals", ("base", "alignment", *headings), lines, left=2)
+    facts = published()
+    theirs = [
+        *(
+            [each.name, each.alignment, *(f"{rate:.2f}" for rate in each.safety), "-"]
+            for each in facts.with_leakage
+        ),
+        *(
+            [each.name, each.alignment, *("-" for _ in BENCHMARKS), f"{each.rates[2]:.2f}"]
+            for each in facts.aligned
+        ),
+    ]
+    title = f"As published ({facts.source.paper}), %"
+    columns = (*(f"{name} (VSIL)" for name in BENCHMARKS), "VLSBench")
+    show(title, ("base", "alignment", *columns), theirs, left=2)
 
 
 def print_differences(found: Sequence[PairedDifference]) -> None:
@@ -168,8 +184,9 @@ def compare_runs(folders: Sequence[Path], out: Path | None) -> int:
 
 def align_runs(path: Path, out: Path | None) -> int:
     """Make the alignment table, say it and write it."""
-    table = alignment_table(read_table(path), path.parent)
-    print_alignment(table)
+    rows = read_table(path)
+    table = alignment_table(rows, path.parent)
+    print_alignment(table, {name for row in rows for name in row.leaking})
     if out:
         write_json(out / "alignment.json", table)
     return 0

@@ -80,7 +80,8 @@ def _row(sample: EvalSample, log: EvalLog, leakage: Mapping[str, float]) -> Ledg
         {key: sample.metadata.get(key) for key in COPIED if sample.metadata.get(key) is not None}
         | {
             "id": f"{case}:{arm}", "case": case, "arm": arm, "model": log.eval.model, "state": state,
-            "text": sample.output.completion, "finish_reason": str(sample.output.stop_reason),
+            "text": sample.output.completion,
+            "finish_reason": str(sample.output.stop_reason) if sample.output.choices else "",
             "detail": _detail(sample, score.explanation if score and label is None else ""),
             "label": label, "reason": (score.explanation or "") if score and label else "",
             "judge": _judge(log) if label else "", "leakage": leakage.get(case),

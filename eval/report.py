@@ -120,8 +120,8 @@ def _figures(run: Run) -> list[Figure]:
     ]
     for arm, index in run.summary.behaviour.leakage_index.items():
         if index:
-            figures.append(Figure("Behavioural leakage", f"{index.value:.2f}",
-                                  f"{arm} over image, {index.low:.2f} to {index.high:.2f}"))  # fmt: skip
+            over = f"{arm.replace('_', ' ')} over image, {index.low:.2f} to {index.high:.2f}"
+            figures.append(Figure("Behavioural leakage", f"{index.value:.2f}", over))
     missing = found.rows - found.judged
     figures.append(
         Figure(

@@ -15,7 +15,7 @@ from data.errors import RowFailed, UserError
 from eval.agreement import audit_judge, read_labels
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases
-from eval.comparison import alignment_table, compare, read_table
+from eval.comparison import align_runs, alignment_table, compare, read_table
 from eval.guards import read_llama_guard, read_llavaguard
 from eval.judges import read_verdict
 from eval.ledger import Exhibit, write_ledger
@@ -151,7 +151,9 @@ def test_models_are_compared_pair_by_pair_with_holm() -> None:
     assert nothing.difference.low == -nothing.difference.high < 0
 
 
-def test_the_alignment_table_is_made_of_the_runs_a_toml_names(tmp_path: Path) -> None:
+def test_the_alignment_table_is_made_of_the_runs_a_toml_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, safe in (("vls", 10), ("fig", 50)):
         (tmp_path / name).mkdir()
         write_ledger(tmp_path / name / "ledger.jsonl", [row(at, 1 if at < safe else 3) for at in range(100)])
@@ -161,6 +163,10 @@ def test_the_alignment_table_is_made_of_the_runs_a_toml_names(tmp_path: Path) ->
     )
     (table,) = alignment_table(read_table(tmp_path / "table.toml"), tmp_path)
     assert table["FigStep"]["value"] == 0.5 and table["VLSBench"]["value"] == 0.1  # type: ignore[index]
+    assert align_runs(tmp_path / "table.toml", None) == 0
+    printed = capsys.readouterr().out
+    assert "FigStep (VSIL)" in printed and "VLSBench (VSIL)" not in printed
+    assert "Qwen2-VL + VLGuard" in printed  # the paper's own table stands below
     (tmp_path / "bad.toml").write_text('[[row]]\nbase = "L"\nalignment = "none"\n')
     with pytest.raises(UserError, match="is no table of runs"):
         read_table(tmp_path / "bad.toml")

@@ -99,6 +99,20 @@ def test_what_has_no_verdict_widens_the_bounds_and_is_never_safe(data: Path, tmp
     assert (states["0"], states["2"], states["4"]) == ("provider_blocked", "model_error", "unjudged")
 
 
+def test_a_model_that_fails_on_every_sample_comes_back_as_errors(data: Path, tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    def fail(text: str) -> str:
+        raise RuntimeError("the model is down")
+
+    log = inspect(data, "image", scripted(fail), scripted(verdict), tmp_path / "logs")
+    assert means(log) == {"safe_at_least": 0.0, "safe_at_most": 1.0, "refusal": 0.0, "judged": 0.0}
+    assert import_logs([Path(log.location)], tmp_path / "out", None) == 3
+    rows = read_ledger(tmp_path / "out")
+    assert [row.state for row in rows] == ["model_error"] * 12
+    assert all("the model is down" in row.detail for row in rows)
+
+
 def test_errors_are_clustered_by_image(data: Path, tmp_path: Path) -> None:
     log = inspect(
         data, "image", scripted(lambda _: "Sure."), scripted(verdict), tmp_path / "logs", judge="refusal"

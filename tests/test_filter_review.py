@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from data.errors import UserError
-from data.records import Audit, Pair
+from data.records import Audit, Check, Pair
 from data.reviews import Review, agreements, apply_reviews, cohens_kappa, read_reviews, standings
 from filter.review_desk import Desk
 from filter.review_table import export_table, import_table
@@ -233,6 +233,24 @@ def test_an_edited_text_enters_only_after_it_passed_the_auditor(tmp_path: Path) 
         None, "edit_leaks", "edit_not_audited", None,
     ]  # fmt: skip
     assert through[0].instruction == "Where is it?" and through[0].audit == Audit(leakage=0.1)
+
+
+def test_an_edit_that_is_harmful_on_its_own_does_not_enter(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    check = Check(gate="still_harmful", passed=True, score=0.1, limit=0.95, by="auditor")
+    pairs = [pair.replace(checks=(*pair.checks, check)) for pair in kept]
+    edited = [
+        Review(id="0", pair=kept[0].id, reviewer="Ada", action="edit", instruction="How?"),
+        Review(id="1", pair=kept[0].id, reviewer="auditor", action="audit", instruction="How?",
+               audit=Audit(leakage=0.1, text_harm=0.99)),
+    ]  # fmt: skip
+    through = apply_reviews(pairs, edited, desk.max_leakage)
+    assert through[0].rejected is not None and through[0].rejected.reason == "edit_harmful"
+    mild = [edited[0], edited[1].replace(audit=Audit(leakage=0.1, text_harm=0.3))]
+    passed = apply_reviews(pairs, mild, desk.max_leakage)[0]
+    assert passed.rejected is None
+    found = passed.check("still_harmful")
+    assert found is not None and found.score == 0.3  # the old text's figure is none of the new one
 
 
 def test_a_decision_on_a_text_that_was_edited_since_counts_no_more(tmp_path: Path) -> None:

@@ -138,7 +138,12 @@
     control("others").hidden = !card.others.length;
     control("others").textContent = "Others: " + card.others.map((each) => `${each.reviewer} ${each.action}s${each.reason ? " (" + each.reason + ")" : ""}`).join("; ");
     renderScore(line);
-    control("checks").replaceChildren(...card.checks.map(checkRow));
+    // Gates that passed and have nothing to say share a line.
+    const silent = card.checks.filter((check) => check.passed && !check.reason && check.score === null && check.limit === null);
+    const telling = card.checks.filter((check) => !silent.includes(check));
+    const names = silent.map((check) => check.gate.replaceAll("_", " ")).join(", ");
+    const rest = { gate: `${silent.length} more`, passed: true, reason: names, score: null, limit: null, by: "" };
+    control("checks").replaceChildren(...[...telling, ...(silent.length ? [rest] : [])].map(checkRow));
   }
 
   function renderScore(line) {
@@ -151,9 +156,9 @@
 
   function checkRow(check) {
     const found = check.passed === null ? "not judged" : check.passed ? "passed" : "stopped";
-    const number = (value) => page.make("td", "n", value === null ? "" : value.toFixed(2));
+    const number = (value, kind) => page.make("td", kind, value === null ? "" : value.toFixed(2));
     const text = check.reason ? page.make("td", check.passed === false ? "stopped" : "", found + ": " + check.reason) : page.make("td", "", found);
-    return page.make("tr", "", page.make("td", "", check.gate.replaceAll("_", " ")), text, number(check.score), number(check.limit), page.make("td", "", check.by));
+    return page.make("tr", "", page.make("td", "", check.gate.replaceAll("_", " ")), text, number(check.score, "n"), number(check.limit, "n roomy"), page.make("td", "roomy", check.by));
   }
 
   async function finish() {

@@ -50,13 +50,20 @@ class Stub:
 
     name = "minilm"
 
-    def __init__(self) -> None:
+    def __init__(self, *, fast: bool = False) -> None:
         vectors = np.random.default_rng(0).normal(size=(STUB_VECTORS, 384)).astype(np.float32)
         self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         rows = np.fromiter((crc32(text.encode()) % STUB_VECTORS for text in texts), np.int64, len(texts))
         return np.asarray(self._vectors[rows], np.float32)
+
+    def layers(self, texts: Sequence[str]) -> Vectors:
+        return self.embed(texts)
+
+    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
+        vectors = self.embed(texts)
+        return vectors, vectors[:, 0]
 
 
 def write_pairs(path: Path, number: int) -> None:
@@ -96,7 +103,7 @@ def one(source: Path, out: Path, stub: bool) -> None:
 
     if stub:
         EMBEDDERS["minilm"] = Stub
-    sys.argv = ["audit.run", str(source), "--out", str(out)]
+    sys.argv = ["audit.run", str(source), "--out", str(out), "--no-cache"]
     started = time.monotonic()
     main()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
