@@ -114,6 +114,7 @@ def test_a_killed_workers_rows_are_worked_on_again(ray_engine: RayEngine, tmp_pa
     assert (meta.kept, meta.failed) == (24, {})
 
 
+@pytest.mark.slow
 def test_rows_that_kill_every_worker_fail_alone_and_the_next_run_tries_them_again(
     ray_engine: RayEngine, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_scores_are_the_same_to_1e_5(
     assert max(audit.leakage or 0.0 for audit in plain) > 0.5
 
 
+@pytest.mark.slow
 def test_embeddings_are_the_same_to_1e_5(ray_engine: RayEngine, scenes: tuple[list[str], Any]) -> None:
     load = find_embedder("minilm")
     texts = [*scenes[0], *scenes[0][:3]]
