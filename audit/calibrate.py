@@ -17,7 +17,8 @@ import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,14 @@ from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from audit.calibrations import Calibration
+    from data.embedders import Embedder
 
 TERMS = (
-    "cosine", "risky_match", "riskiest_span", "risk_recall", "risk_precision", "harm", "harm_about_image",
-    "harm_in_match", "agreement", "recall",
+    "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
+    "agreement", "recall",
 )  # fmt: skip
 RIDGE = 0.3  # times the squared standardised coefficients, beside the mean log loss
-PRIOR = 0.35  # share of leaking pairs that the probabilities are right for
+PRIOR = 0.38  # share of leaking pairs that the probabilities are right for
 NUMBERS = re.compile(r'\[[\d\s.,e+-]*\]|\{(?:\s*"\w+": [\d.e+-]+,?)+\s*\}')  # lists and tables of them
 CONFORMAL_SCORES = 1000  # kept per origin
 
@@ -67,11 +69,26 @@ def main() -> None:
             texts += scene_texts(file)
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
-    calibration = fit_calibration(embedder, pairs, arguments.ocr, texts)
+    with kept(embedder) as cached:
+        calibration = fit_calibration(cached, pairs, arguments.ocr, texts)
     out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
     write_text(out, as_json(calibration))
     print("\n".join(f"{name}: {said}" for name, said in calibration.provenance.items()))
     print(f"{out}: {', '.join(f'{name} {term.weight:.2f}' for name, term in calibration.terms.items())}")
+
+
+@contextmanager
+def kept(embedder: Embedder) -> Iterator[Embedder]:
+    """The embedder, what it says kept on disk where it shows its layers: a second fit takes a minute."""
+    from audit.embedding_cache import CachedEmbedder, default_folder
+    from audit.watch import WatchedEmbedder
+    from data.embedders import LayeredEmbedder
+
+    if not isinstance(embedder, LayeredEmbedder):
+        yield embedder
+        return
+    with CachedEmbedder(WatchedEmbedder(embedder), default_folder(), fast=False) as cached:
+        yield cached
 
 
 def as_json(calibration: Calibration) -> str:

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,9 @@ from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from audit.report import Settings
+    from audit.spread import PairScorer
     from audit.summary import Audited, Summary
     from data.embedders import Embedder, Load
-    from data.records import Audit
     from data.sources.reader import Source
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
@@ -76,10 +76,8 @@ def main() -> int:
         raise UserError(
             f"--false-discovery-rate lies between 0 and 1, not at {arguments.false_discovery_rate:g}."
         )
-    from audit.auditor import Auditor  # numpy and more: not needed for --help
-    from audit.calibrations import load_calibration
+    from audit.calibrations import load_calibration  # numpy and more: not needed for --help
     from audit.report import Settings
-    from audit.summary import summarise
     from data.embedders import find_embedder
 
     load_embedder = find_embedder(arguments.embedder)
@@ -89,21 +87,48 @@ def main() -> int:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
-        if arguments.engine == "local":
-            with watched_and_kept(load_embedder, arguments) as embedder:
-                auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
-                audits = [
-                    _audit(name, source, auditor.score) for name, source in zip(names, sources, strict=True)
-                ]
-        else:
-            with _spread(arguments) as score:
-                audits = [_audit(name, source, score) for name, source in zip(names, sources, strict=True)]
-        summaries = [
-            summarise(audited, calibration.sensitivity, settings.false_discovery_rate) for audited in audits
-        ]
-        _write(out, audits, summaries, settings)
+        with _auditor(arguments, load_embedder, settings) as auditor:
+            summaries = audit_into(out, sources, names, auditor, settings)
     _conclude(out, summaries)
     return 0
+
+
+def audit_into(
+    out: Path, sources: Sequence[Source], names: Sequence[str], auditor: PairScorer, settings: Settings
+) -> list[Summary]:
+    """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
+    from audit.summary import summarise
+
+    audits = [_audit(name, source, auditor) for name, source in zip(names, sources, strict=True)]
+    summaries = [
+        summarise(audited, settings.calibration.sensitivity, settings.false_discovery_rate)
+        for audited in audits
+    ]
+    _write(out, audits, summaries, settings)
+    return summaries
+
+
+@contextmanager
+def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> Iterator[PairScorer]:
+    """The auditor of this process, or one whose pairs an engine's workers score."""
+    from functools import partial
+
+    from audit.auditor import Auditor
+    from audit.spread import SpreadAuditor, load_auditor
+    from data.engines import Pool, opened_engine
+
+    rate = settings.false_discovery_rate
+    if arguments.engine == "local" and not arguments.ray_address:
+        with watched_and_kept(load, arguments) as embedder:
+            yield Auditor(embedder, settings.calibration, false_discovery_rate=rate)
+        return
+    if arguments.actors < 1 or arguments.gpus < 0:
+        raise UserError("--actors takes a number from 1 upwards, --gpus a share from 0 upwards.")
+    calibration = arguments.calibration or arguments.embedder
+    make = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
+    pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
+    with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
+        yield SpreadAuditor(engine, make, rate)
 
 
 @contextmanager
@@ -182,39 +207,19 @@ def _writable(out: Path) -> Path:
     return out
 
 
-def _audit(name: str, source: Source, score: Callable[..., list[Audit]]) -> Audited:
+def _audit(name: str, source: Source, auditor: PairScorer) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool."""
     from audit.summary import Audited
 
     started = time.monotonic()
     rows = source.rows
-    audits = score([row.query for row in rows], [row.image_description for row in rows])
+    audits = auditor.score([row.query for row in rows], [row.image_description for row in rows])
     scored = sum(audit.leakage is not None for audit in audits)
     print(
         f"{name}: {scored:,} of {len(rows):,} pairs scored in {time.monotonic() - started:.0f} s",
         file=sys.stderr,
     )
     return Audited(name, source, audits)
-
-
-@contextmanager
-def _spread(arguments: argparse.Namespace) -> Iterator[Callable[..., list[Audit]]]:
-    """`Auditor.score` by an engine's workers."""
-    from functools import partial
-
-    from audit.spread import load_auditor, score_spread
-    from data.engines import Pool, opened_engine
-
-    if arguments.actors < 1 or arguments.gpus < 0:
-        raise UserError("--actors takes a number from 1 upwards, --gpus a share from 0 upwards.")
-    pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
-    rate = arguments.false_discovery_rate
-    calibration = arguments.calibration or arguments.embedder
-    load = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
-    with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
-        yield lambda queries, descriptions: score_spread(
-            engine, load, queries, descriptions, ["author"] * len(queries), rate
-        )
 
 
 def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], settings: Settings) -> None:

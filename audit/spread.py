@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +36,25 @@ def load_auditor(
         load_calibration(calibration),
         false_discovery_rate=false_discovery_rate,
     )
+
+
+class PairScorer(Protocol):
+    """Scores pairs, in order; the rows given together are judged together."""
+
+    def score(self, queries: Sequence[str], descriptions: Sequence[str | None]) -> list[Audit]: ...
+
+
+class SpreadAuditor(NamedTuple):
+    """An auditor whose pairs an engine's workers score."""
+
+    engine: Engine
+    load: Callable[[], Auditor]
+    false_discovery_rate: float
+
+    def score(self, queries: Sequence[str], descriptions: Sequence[str | None]) -> list[Audit]:
+        """One `Audit` per pair, in order."""
+        origins = ["author"] * len(queries)
+        return score_spread(self.engine, self.load, queries, descriptions, origins, self.false_discovery_rate)
 
 
 def score_spread(

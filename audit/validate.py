@@ -63,6 +63,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    from audit.calibrate import kept
     from audit.calibrations import load_calibration
     from audit.labelled import read_labelled
     from audit.prototypes import load_prototypes
@@ -74,7 +75,8 @@ def main() -> None:
     pairs = [pair for file in arguments.files for pair in read_labelled(file)]
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
-    validation = validate(load_embedder(), calibration, pairs, prototypes)
+    with kept(load_embedder()) as embedder:
+        validation = validate(embedder, calibration, pairs, prototypes)
     if arguments.json:
         print(json.dumps(validation.model_dump()))
     else:

@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 MARGIN_SLOPE = 12.0  # of the riskiness sigmoid
+NULL_WEIGHT = 0.1  # in risk recall and precision, of a span that nothing matches
 WEIGHT_SLOPE = 20.0  # of the weights exp(slope * margin) in risk recall and precision
 PROFILE_SLOPE = 20.0  # of the softmax over risk prototypes
 PROBE_SCALE = 0.08  # log odds of a probe to the units of a margin
@@ -166,10 +167,10 @@ def span_matches(pairs: PairArrays) -> Floats:
     return np.where(there, np.maximum(pairs.similarity, 0.0) * risk, 0.0).astype(np.float32)
 
 
-def riskiest_span(pairs: PairArrays) -> Floats:
-    """Max over query spans of r(q): the riskiest thing the query names, whatever the image shows."""
-    risk: Floats = np.max(np.where(pairs.query_mask, riskiness(pairs.query_margin), 0.0), axis=1, initial=0.0)
-    return risk
+def risky_cosine(pairs: PairArrays) -> Floats:
+    """Cosine times max over query spans of r(q): likeness counts as far as the query names a risk."""
+    risk = np.max(np.where(pairs.query_mask, riskiness(pairs.query_margin), 0.0), axis=1, initial=0.0)
+    return np.multiply(pairs.cosine, risk, dtype=np.float32)
 
 
 def mutual_match(pairs: PairArrays) -> Floats:
@@ -179,7 +180,11 @@ def mutual_match(pairs: PairArrays) -> Floats:
 
 
 def risk_recall(pairs: PairArrays) -> Floats:
-    """Best cosine of every image span, by weights exp(20 margin): how much of the risk is named."""
+    """Best cosine of every image span, by weights exp(20 margin): how much of the risk is named.
+
+    One span that nothing matches is added here and in `risk_precision`, as if it were harmless: where
+    nothing at all is risky, no overlap counts for much.
+    """
     return _weighted(best_for_image(pairs), pairs.image_margin, pairs.image_mask)
 
 
@@ -190,7 +195,7 @@ def risk_precision(pairs: PairArrays) -> Floats:
 
 def _weighted(best: Floats, margin: Floats, mask: Mask) -> Floats:
     weight = np.where(mask, np.exp(WEIGHT_SLOPE * margin), np.float32(0.0))
-    mean: Floats = (best * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), np.float32(1e-9))
+    mean: Floats = (best * weight).sum(axis=1) / (weight.sum(axis=1) + np.float32(NULL_WEIGHT))
     return mean
 
 
@@ -210,7 +215,7 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "chunk_cosine": chunk_cosine,
     "late_interaction": late_interaction,
     "risky_match": risky_match,
-    "riskiest_span": riskiest_span,
+    "risky_cosine": risky_cosine,
     "mutual_match": mutual_match,
     "risk_recall": risk_recall,
     "risk_precision": risk_precision,

@@ -55,5 +55,4 @@ class AuditedDrafts:
                     future.set_result(audit)
 
     def _audit(self, queries: Sequence[str], descriptions: Sequence[str]) -> list[Audit]:
-        origins = ["author"] * len(queries)
-        return self._auditor._score_chunk(queries, descriptions, origins, self._pool)
+        return self._auditor.score(queries, descriptions, pool=self._pool)

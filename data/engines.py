@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -162,10 +163,15 @@ class RayEngine:
         context.print_on_execution_start = False
         # One batch in flight per worker: its death must not use up the tries of batches that only wait for it.
         compute = self._ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1)
-        todo = self._ray.data.from_items(items, override_num_blocks=len(items)).map(
-            _Worker, fn_constructor_args=(make,), num_cpus=pool.cpus, num_gpus=pool.gpus or None,
-            compute=compute, max_restarts=-1, max_task_retries=TRIES,
-        )  # fmt: skip
+        source = self._ray.data.from_items(items, override_num_blocks=len(items))
+        with (
+            warnings.catch_warnings()
+        ):  # Ray warns of these two names; the extra is pinned to versions with them
+            warnings.simplefilter("ignore")
+            todo = source.map(
+                _Worker, fn_constructor_args=(make,), num_cpus=pool.cpus, num_gpus=pool.gpus or None,
+                compute=compute, max_restarts=-1, max_task_retries=TRIES,
+            )  # fmt: skip
         left = set(range(len(ids)))
         for row in todo.iter_rows():
             place, said = int(row["place"]), self._ray.cloudpickle.loads(row["results"])
