@@ -16,6 +16,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHI
         "text_harm": _rounded(audit.text_harm),
         "p_value": _rounded(audit.p_value),
         "leaks": audit.leaks,
-        "query_spans": [span.model_dump() for span in audit.query_spans],
-        "image_spans": [span.model_dump() for span in audit.image_spans],
+        "query_spans": [asdict(span) for span in audit.query_spans],
+        "image_spans": [asdict(span) for span in audit.image_spans],
         "content_from": audit.content_from if audit.leakage is not None else None,
         "image_content": content.made,
         "content_note": content.note,
@@ -66,12 +67,12 @@ def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHI
 
 def write_csv(path: Path, sources: Sequence[Audited]) -> None:
     """The same rows for a spreadsheet, with their categories; spans as `forge (0.80); passport (0.71)`."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(CSV_COLUMNS)
-    table.writerows(_csv_rows(sources))
     with atomic(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+        table = csv.writer(text)
+        table.writerow(CSV_COLUMNS)
+        table.writerows(_csv_rows(sources))
+        text.detach()  # flushes; the file is closed where it was opened
 
 
 def _csv_rows(sources: Sequence[Audited]) -> Iterator[list[object]]:

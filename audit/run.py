@@ -18,9 +18,9 @@ from audit import eyes
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
-    from audit.auditor import Auditor
     from audit.descriptions import Content
     from audit.report import Settings
+    from audit.spread import PairScorer
     from audit.summary import Audited, Summary
     from data.embedders import Embedder, Load
     from data.sources.reader import Source
@@ -68,6 +68,12 @@ def parse_arguments() -> argparse.Namespace:
         "--image-similarity", metavar="MODEL",
         help="also compare query and picture: a CLIP or SigLIP, folder or Hub id",
     )  # fmt: skip
+    parser.add_argument("--engine", default="local", help="local, or ray: score by Ray's workers")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: this machine)")
+    parser.add_argument("--actors", type=int, default=1, metavar="N", help="of Ray's workers (default: 1)")
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, metavar="F", help="of each worker, fractions allowed"
+    )
     return parser.parse_args()
 
 
@@ -78,8 +84,7 @@ def main() -> int:
             f"--false-discovery-rate lies between 0 and 1, not at {arguments.false_discovery_rate:g}."
         )
     eyes.check(arguments)
-    from audit.auditor import Auditor  # numpy and more: not needed for --help
-    from audit.calibrations import load_calibration
+    from audit.calibrations import load_calibration  # numpy and more: not needed for --help
     from audit.report import Settings
     from data.embedders import find_embedder
 
@@ -93,8 +98,7 @@ def main() -> int:
         names = _announce(sources)
         out = _writable(arguments.out or _default_out(names))
         shown = _look(names, sources, arguments)
-        with watched_and_kept(load_embedder, arguments) as embedder:
-            auditor = Auditor(embedder, calibration, false_discovery_rate=settings.false_discovery_rate)
+        with _auditor(arguments, load_embedder, settings) as auditor:
             summaries = audit_into(out, sources, names, shown, auditor, settings)
     _conclude(out, summaries)
     return 0
@@ -105,7 +109,7 @@ def audit_into(
     sources: Sequence[Source],
     names: Sequence[str],
     shown: Sequence[Sequence[Content]],
-    auditor: Auditor,
+    auditor: PairScorer,
     settings: Settings,
 ) -> list[Summary]:
     """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
@@ -118,6 +122,29 @@ def audit_into(
     ]
     _write(out, audits, summaries, settings)
     return summaries
+
+
+@contextmanager
+def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> Iterator[PairScorer]:
+    """The auditor of this process, or one whose pairs an engine's workers score."""
+    from functools import partial
+
+    from audit.auditor import Auditor
+    from audit.spread import SpreadAuditor, load_auditor
+    from data.engines import Pool, opened_engine
+
+    rate = settings.false_discovery_rate
+    if arguments.engine == "local" and not arguments.ray_address:
+        with watched_and_kept(load, arguments) as embedder:
+            yield Auditor(embedder, settings.calibration, false_discovery_rate=rate)
+        return
+    if arguments.actors < 1 or arguments.gpus < 0:
+        raise UserError("--actors takes a number from 1 upwards, --gpus a share from 0 upwards.")
+    calibration = arguments.calibration or arguments.embedder
+    make = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
+    pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
+    with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
+        yield SpreadAuditor(engine, make, rate)
 
 
 @contextmanager
@@ -216,7 +243,7 @@ def _look(
     return shown
 
 
-def _audit(name: str, source: Source, contents: Sequence[Content], auditor: Auditor) -> Audited:
+def _audit(name: str, source: Source, contents: Sequence[Content], auditor: PairScorer) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool."""
     from audit.summary import Audited
 

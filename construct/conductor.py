@@ -13,6 +13,7 @@ from construct.funnel import conclude
 from construct.profile import Profile, load_profile
 from construct.stages import STEPS, Step, steps_of
 from construct.workshop import Workshop, price_of
+from data.engines import opened_engine, say_stays_local
 from data.errors import UserError, unknown
 from data.records import Pair, Record
 from data.rows import write_json
@@ -39,6 +40,8 @@ class Commission:
     retry_failed: bool = False
     batch: bool = False
     estimate: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -54,10 +57,13 @@ def conduct(wanted: Commission) -> int:
         from construct.estimate import print_estimate
 
         return print_estimate(profile, folder, wanted.stage, wanted.limit)
-    with locked(folder):
-        shop = Workshop(profile, folder, wanted.budget, wanted.retry_failed, wanted.batch)
+    pools = {name: getattr(profile.engine, name) for name in type(profile.engine).model_fields}
+    with locked(folder), opened_engine(wanted.engine, pools, wanted.ray_address) as engine:
+        shop = Workshop(profile, folder, wanted.budget, wanted.retry_failed, wanted.batch, engine)
         shop.check()
         _say_unpriced(profile, wanted.budget)
+        if engine.spreads and profile.draw.critic:
+            say_stays_local("draw", "its critic is paid for, and one process keeps the budget")
         _throw_away(folder, wanted.redo)
         write_plan(folder, _plan(profile))
         try:
@@ -109,7 +115,8 @@ async def _run_steps(shop: Workshop, stage: str, limit: int | None) -> None:
     try:
         for step in chosen:
             shop.ledger.stage = step.name
-            await run_stage(step.stage(shop), _inputs(step, shop, limit), shop.folder, shop.retry_failed)
+            inputs = _inputs(step, shop, limit)
+            await run_stage(step.stage(shop), inputs, shop.folder, shop.retry_failed, shop.engine)
     finally:
         await shop.close()
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from data.engines import Pool
 from data.errors import UserError, unknown
 from filter.settings import BalanceSettings, FilterSettings
 from generate_images.settings import LoopSettings, MachineSettings, PictureSettings
@@ -73,6 +74,14 @@ class AuditSection(Section):
     false_discovery_rate: float = Field(0.05, gt=0, lt=1)
 
 
+class EngineSection(Section):
+    """Workers per stage where `--engine ray` spreads it; changes no result."""
+
+    draw: Pool = Pool()
+    audit: Pool = Pool()
+    filter: Pool = Pool()
+
+
 class BenchmarkSection(Section):
     name: str
     license: str = "other"
@@ -91,6 +100,7 @@ class Profile(Section):
     filter: FilterSettings = FilterSettings()
     balance: BalanceSettings
     benchmark: BenchmarkSection
+    engine: EngineSection = EngineSection()
 
 
 def load_profile(name: str) -> Profile:

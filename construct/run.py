@@ -52,6 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--batch", action="store_true", help="ask through the Batch API: half the price, answers within a day"
     )
+    parser.add_argument(
+        "--engine", default="local", metavar="local|ray",
+        help="where models work: in this process, or in Ray's workers by the profile's [engine] (default: local)",
+    )  # fmt: skip
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: this machine)")
     return parser.parse_args()
 
 

@@ -56,10 +56,17 @@ class Step:
             each=self.each and partial(_with, self.each, shop),
             batch=self.batch and partial(_with, self.batch, shop),
             batch_size=self.size,
+            make=self._made_elsewhere(shop),
             workers=shop.workers(getattr(shop.profile, self.asks)),
             note=shop.spent,
             spend=partial(shop.spend, self.name),
         )
+
+    def _made_elsewhere(self, shop: Workshop) -> Callable[[], Callable[[Any], Any]] | None:
+        """How another process makes its function; None where it asks a paid model, whose cost one must count."""
+        if self.batch is None or self.size is None or shop.profile.draw.critic:
+            return None
+        return partial(_made, self.batch, shop.elsewhere())
 
     def _settings(self, shop: Workshop) -> dict[str, Any]:
         """What the results depend on."""
@@ -73,6 +80,11 @@ class Step:
 
 def _with(function: Callable[[Any, Workshop], Any], shop: Workshop, records: Any) -> Any:
     return function(records, shop)
+
+
+def _made(function: Callable[[Any, Workshop], Any], shop: Workshop) -> Callable[[Any], Any]:
+    """The step's function with a workshop of another process."""
+    return partial(_with, function, shop)
 
 
 def _draw(pairs: Sequence[Pair], shop: Workshop) -> list[Pair | RowFailed]:
@@ -98,11 +110,16 @@ def _critic_settings(shop: Workshop) -> dict[str, object]:
 
 
 def _audit(pairs: Sequence[Pair], shop: Workshop) -> list[Pair]:
-    audits = shop.auditor.score(
-        [pair.instruction for pair in pairs],
-        [pair.image_description for pair in pairs],
-        ["author" if pair.drawing else "caption" for pair in pairs],
-    )
+    queries, shown = [pair.instruction for pair in pairs], [pair.image_description for pair in pairs]
+    origins = ["author" if pair.drawing else "caption" for pair in pairs]
+    if shop.engine.spreads:
+        from audit.spread import load_auditor, score_spread
+
+        name, rate = shop.profile.audit.embedder, shop.profile.audit.false_discovery_rate
+        load = partial(load_auditor, name, name, rate)
+        audits = score_spread(shop.engine, load, queries, shown, origins, rate)
+    else:
+        audits = shop.auditor.score(queries, shown, origins)
     return [pair.replace(audit=audit) for pair, audit in zip(pairs, audits, strict=True)]
 
 
@@ -115,7 +132,7 @@ async def _verify(pair: Pair, shop: Workshop) -> Pair:
 def _filter(pairs: Sequence[Pair], shop: Workshop) -> list[Pair]:
     from filter.apply import Tools, filter_pairs
 
-    tools = Tools(shop.folder, shop.embedder, shop.auditor)
+    tools = Tools(shop.folder, shop.spread_embedder("filter"), shop.auditor)
     return filter_pairs(pairs, shop.profile.filter, shop.profile.balance, load_taxonomy(), tools)
 
 

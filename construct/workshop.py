@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from construct.leaks import AuditedDrafts, LeakScorer
 from construct.offline.scenes import load_scenes
 from construct.profile import ChatSection, Profile
+from data.engines import LOCAL, Engine, SpreadEmbedder
 from data.errors import UserError
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker, ChatModel
+from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, Price, find_price
 from data.prompts import Prompt, load_prompt
 from data.stage_meta import Spend, spend_of
@@ -37,6 +38,7 @@ class Workshop:
     budget: float | None = None  # in the price table's currency
     retry_failed: bool = False
     batch: bool = False  # ask through the Batch API
+    engine: Engine = LOCAL  # where models work
     _prompts: dict[str, Prompt] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -119,6 +121,19 @@ class Workshop:
 
         return load_embedder(self.profile.audit.embedder)
 
+    def spread_embedder(self, stage: str) -> Embedder:
+        """The embedder, in the engine's workers where it has some."""
+        from data.embedders import find_embedder
+
+        name = self.profile.audit.embedder
+        if not self.engine.spreads:
+            return self.embedder
+        return SpreadEmbedder(name, self.engine, stage, find_embedder(name))
+
+    def elsewhere(self) -> Workshop:
+        """The same tools as another process would make them; none that spends money."""
+        return type(self)(self.profile, self.folder.absolute())
+
     @cached_property
     def auditor(self) -> Auditor:
         from audit.auditor import Auditor, load_calibration
@@ -148,9 +163,8 @@ class Workshop:
 
     async def close(self) -> None:
         """Close the connections that were opened; the cache stays open for the run's last words."""
-        for name in ("author", "viewer"):
-            if name in self.__dict__:
-                await self.__dict__[name].chat.close()
+        opened = [self.__dict__[name].chat for name in ("author", "viewer") if name in self.__dict__]
+        await close_all(opened)
         if (critic := self.__dict__.get("critic")) is not None:
             critic.close()
 

@@ -63,7 +63,7 @@ class SentenceEmbedder:
         dtype = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
         options = {"output_hidden_states": True}
         self._model = SentenceTransformer(
-            model_path, model_kwargs={"dtype": dtype}, config_kwargs=options
+            model_path, model_kwargs={"dtype": dtype, "use_safetensors": True}, config_kwargs=options
         ).eval()
 
     def embed(self, texts: Sequence[str]) -> Vectors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -28,6 +29,10 @@ class RowFailed(Exception):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[RowFailed], tuple[str, str]]:
+        """Travels between processes; an exception's own way knows only its one message."""
+        return type(self), (self.reason, self.detail)
+
 
 def unknown(kind: str, name: object, choices: object) -> UserError:
     """The error for a name that is not in a table, listing the names that are."""
@@ -37,6 +42,22 @@ def unknown(kind: str, name: object, choices: object) -> UserError:
 def missing_package(package: str, extra: str) -> UserError:
     """The error for a package that a chosen feature needs and the environment lacks."""
     return UserError(f"This needs the package {package}: run `pip install -e '.[{extra}]'`.")
+
+
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})  # no row's own fault
+
+
+def unwritten(error: OSError) -> UserError | None:
+    """One sentence for a disk that is full, broken or read-only; None for any other error."""
+    if error.errno not in DISK:
+        return None
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.EROFS, errno.EIO):
+        return UserError(f"Cannot write{where} ({error.strerror}): everything finished so far is kept.")
+    return UserError(
+        f"The disk is full, or a quota is used up ({error.strerror}): make room and run the same command "
+        "again; everything finished so far is kept."
+    )
 
 
 def run_cli(main: Callable[[], int | None]) -> None:
@@ -57,7 +78,19 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # `... | head` closed our output: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        problem = unwritten(error) or _forbidden(error)
+        if problem is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        code = EXIT_USER_ERROR
     sys.exit(code)
+
+
+def _forbidden(error: OSError) -> UserError | None:
+    if not isinstance(error, PermissionError):
+        return None
+    return UserError(f"Not allowed to open {error.filename}: change its permissions, or name another folder.")
 
 
 def _as_ctrl_c(_: int, frame: FrameType | None) -> None:

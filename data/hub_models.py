@@ -12,7 +12,7 @@ from data.local_model import (
     Settings,
     cannot_load,
     import_transformers,
-    placement,
+    loading,
     revision_of,
 )
 
@@ -25,8 +25,8 @@ CLASSES = {  # arch -> (model class, the config's model type)
 }
 
 
-def load_hub_model(arch: str, model: str, settings: Settings) -> LocalModel:
-    """Model and processor of a checkpoint folder or a Hub id."""
+def load_hub_model(arch: str, model: str, settings: Settings, pickled: bool = False) -> LocalModel:
+    """Model and processor of a checkpoint folder or a Hub id; `pickled` weights only where they are trusted."""
     transformers = import_transformers()
     name, model_type = CLASSES[arch]
     try:
@@ -36,7 +36,7 @@ def load_hub_model(arch: str, model: str, settings: Settings) -> LocalModel:
                 f"{model} is a {config.model_type!r} model, not {model_type!r}: use --arch auto for it."
             )
         processor = _processor_class(transformers, config.model_type).from_pretrained(model)
-        loaded = getattr(transformers, name).from_pretrained(model, **placement()).eval()
+        loaded = getattr(transformers, name).from_pretrained(model, **loading(pickled)).eval()
     except (OSError, ValueError, ImportError) as error:
         raise cannot_load(model, error) from error
     encode = ChatEncoder(processor, model)

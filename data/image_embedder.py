@@ -30,7 +30,7 @@ class ImageEmbedder:
         except ImportError as error:
             raise missing_package("transformers", "embed") from error
         try:
-            self._model: Any = AutoModel.from_pretrained(name).eval()
+            self._model: Any = AutoModel.from_pretrained(name, use_safetensors=True).eval()
             load: Any = AutoImageProcessor.from_pretrained
             self._processor = load(name)
             self._model.to("cuda" if cuda.is_available() else "cpu")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import RowFailed, UserError, missing_package
+from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
 from data.records import Record
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def open_picture(file: Path | IO[bytes], max_pixels: int) -> Picture:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
+            check_pixels(image)
+            upright = eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise RowFailed(
             "unreadable_image", f"{getattr(file, 'name', 'picture')}: {type(error).__name__}"
@@ -115,13 +117,14 @@ def open_picture(file: Path | IO[bytes], max_pixels: int) -> Picture:
     return upright
 
 
-def placement() -> dict[str, Any]:
-    """Where weights go and how precise: bfloat16 wherever the library finds a GPU, else float32."""
+def loading(pickled: bool = False) -> dict[str, Any]:
+    """How weights are loaded: safetensors unless `pickled` ones are asked for, bfloat16 on a GPU, else float32."""
     import torch
 
+    only = {} if pickled else {"use_safetensors": True}
     if not torch.cuda.is_available():
-        return {"dtype": torch.float32}
-    return {"dtype": torch.bfloat16, "device_map": "auto"}
+        return {"dtype": torch.float32, **only}
+    return {"dtype": torch.bfloat16, "device_map": "auto", **only}
 
 
 def import_transformers() -> Any:
@@ -160,4 +163,9 @@ def config_of(model: str) -> Any:
 def cannot_load(model: str, error: Exception) -> UserError:
     """The error for a checkpoint that is not there or not what it should be."""
     said = " ".join(str(error).split())[:240]
+    if "safetensors" in said:
+        return UserError(
+            f"{model} has no weights as safetensors; other files could run a stranger's code. Convert it, or "
+            "if you trust it, add --pickled-weights."
+        )
     return UserError(f"Cannot load the model {model} ({said}): name a checkpoint folder or an id of the Hub.")

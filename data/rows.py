@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from data.errors import UserError
 
-Row = dict[str, Any]  # the JSON of one line; typed records are made of it in data/stage.py
+Row = dict[str, Any]  # the JSON of one line; `read_records` makes typed records of it
+RecordType = TypeVar("RecordType", bound=BaseModel)
 
 
 class Entry(NamedTuple):
@@ -97,14 +100,33 @@ def parse_row(line: bytes, path: Path, number: int) -> Row:
     """One line as a row with a string id, or a sentence that says which line is not one."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise UserError(
-            f"Line {number} of {path} is not a row this program wrote: mend or delete that line "
-            "and run again; what is missing is made again."
-        )
-    return row
+    texts = isinstance(row, dict) and (row.get("id"), row.get("of", ""), row.get("failed", ""))
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise foreign_row(path, number)
+    return row  # type: ignore[no-any-return]
+
+
+def foreign_row(path: Path, number: int) -> UserError:
+    """The error for a line that somebody edited to nonsense."""
+    return UserError(
+        f"Line {number} of {path} is not a row this program wrote: mend or delete that line "
+        "and run again; what is missing is made again."
+    )
+
+
+def read_records(
+    path: Path, record: type[RecordType], leave_out: Container[str] = ()
+) -> Iterator[RecordType]:
+    """The rows of a file as typed records, without the keys to `leave_out`; failed rows are skipped."""
+    for number, row in enumerate(read_rows(path), start=1):
+        if "failed" in row:
+            continue
+        try:
+            yield record.model_validate({key: row[key] for key in row if key not in leave_out})
+        except ValidationError as error:
+            raise foreign_row(path, number) from error
 
 
 def read_rows(path: Path) -> Iterator[Row]:

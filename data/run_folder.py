@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data.errors import UserError
 from data.records import Record
@@ -57,7 +57,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 def write_plan(folder: Path, plan: Plan) -> None:
     """Write the plan, unless it stands there already."""
-    if not (folder / PLAN).exists() or read_plan(folder) != plan:
+    try:
+        known = read_plan(folder)
+    except UserError:  # there is none, or what is there is damaged
+        known = None
+    if known != plan:
         write_json(folder / PLAN, plan.model_dump(mode="json"))
 
 
@@ -69,5 +73,5 @@ def read_plan(folder: Path) -> Plan:
         raise UserError(
             f"{folder} is not the folder of a run (it has no {PLAN}): name one that construct.run has made."
         ) from error
-    except ValidationError as error:
+    except ValueError as error:  # not JSON, not a plan, not even text
         raise UserError(f"{folder / PLAN} is damaged: run construct.run on that folder again.") from error

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from data.errors import PERMANENT, RowFailed, UserError
+from data.engines import LOCAL, Engine, as_failure
+from data.errors import PERMANENT, RowFailed, UserError, unwritten
 from data.progress import StageProgress
 from data.records import Record
-from data.rows import Row, RowFile, read_rows, write_json
+from data.rows import Row, RowFile, foreign_row, read_records, read_rows, write_json
 from data.stage_meta import Spend, StageMeta, difference, digest, meta_path, read_meta
 
 __all__ = ["Stage", "StageMeta", "check_settings", "digest", "read_meta", "read_stage", "run_stage"]
@@ -47,7 +50,8 @@ class Stage(Generic[In, Out]):
     """How one stage works: `each` row on its own, asynchronously, or in `batch`es.
 
     `batch_size` None means all rows at once, for stages that compare rows with each other.
-    `settings` is what the results depend on; worker counts and secrets do not belong there.
+    `make` makes the same function in another process, which an engine can send it to; a stage without it
+    stays in this one. `settings` is what the results depend on; worker counts and secrets do not belong there.
     """
 
     name: str
@@ -55,6 +59,9 @@ class Stage(Generic[In, Out]):
     each: Callable[[In], Awaitable[Out]] | None = None
     batch: Callable[[Sequence[In]], Sequence[Out | RowFailed]] | None = None
     batch_size: int | None = None
+    make: Callable[[], Callable[[Sequence[In]], Sequence[Out | RowFailed]]] | None = (
+        None  # `batch`, elsewhere
+    )
     workers: int = 16
     note: Callable[[], str] = field(default=lambda: "")  # shown beside the progress bar
     spend: Callable[[], Spend | None] = field(default=lambda: None)  # what its rows cost so far
@@ -65,7 +72,11 @@ class Stage(Generic[In, Out]):
 
 
 async def run_stage(
-    stage: Stage[In, Out], inputs: Iterable[In], folder: Path, retry_failed: bool = False
+    stage: Stage[In, Out],
+    inputs: Iterable[In],
+    folder: Path,
+    retry_failed: bool = False,
+    engine: Engine = LOCAL,
 ) -> StageMeta:
     """Bring `<stage>.jsonl` in `folder` up to date with `inputs` and say what came of it.
 
@@ -83,7 +94,7 @@ async def run_stage(
             if stage.each is not None:
                 await _run_each(stage, todo, min(stage.workers, len(due)), of, rows, progress)
             else:
-                _run_batches(stage, todo, of, rows, progress)
+                _run_batches(stage, todo, of, rows, progress, engine)
         rows.rewrite(of)
         meta = _count(meta, folder, len(of), time.monotonic() - started, len(due))
     finally:
@@ -96,10 +107,7 @@ async def run_stage(
 
 def read_stage(folder: Path, name: str, record: type[Out]) -> Iterator[Out]:
     """The records a stage made, in input order; its failed rows are left out."""
-    for row in read_rows(folder / f"{name}.jsonl"):
-        if "failed" not in row:
-            row.pop("of", None)
-            yield record.model_validate(row)
+    yield from read_records(folder / f"{name}.jsonl", record, leave_out=("of",))
 
 
 def check_settings(stage: Stage[In, Out], folder: Path) -> None:
@@ -162,13 +170,14 @@ async def _run_each(
     async def work() -> None:
         for record in todo:
             try:
-                result: Out | RowFailed = await stage.each(record)  # type: ignore[misc]
+                result = await _try_each(stage, record)
+                rows.append(_row(record.id, of[record.id], result))
             except UserError as error:
                 stopped.append(error)
                 return
-            except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
-                result = _as_failure(error)
-            rows.append(_row(record.id, of[record.id], result))
+            except OSError as error:  # the stage file itself cannot be written
+                stopped.append(unwritten(error) or UserError(f"Cannot write to {rows.path}: {error}."))
+                return
             progress.advance()
             if stopped:
                 return
@@ -180,32 +189,64 @@ async def _run_each(
         raise stopped[0]
 
 
-def _run_batches(
-    stage: Stage[In, Out], todo: Iterator[In], of: Mapping[str, str], rows: RowFile, progress: StageProgress
-) -> None:
-    while chunk := list(islice(todo, stage.batch_size)):
-        for record, result in zip(chunk, _run_batch(stage, chunk), strict=True):
-            rows.append(_row(record.id, of[record.id], result))
-        progress.advance(len(chunk))
-
-
-def _run_batch(stage: Stage[In, Out], chunk: Sequence[In]) -> Sequence[Out | RowFailed]:
-    """One batch; if it breaks, its rows are tried one by one so that only the guilty one fails."""
-    assert stage.batch is not None
+async def _try_each(stage: Stage[In, Out], record: In) -> Out | RowFailed:
+    """One row's result or failure. Raises `UserError` for what no other row would survive either."""
+    assert stage.each is not None
     try:
-        return stage.batch(chunk)
+        return await stage.each(record)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
+        return as_failure(error)
+
+
+def _run_batches(
+    stage: Stage[In, Out],
+    todo: Iterator[In],
+    of: Mapping[str, str],
+    rows: RowFile,
+    progress: StageProgress,
+    engine: Engine,
+) -> None:
+    assert stage.batch is not None
+    batch = stage.batch
+    with _interruptible():
         if stage.batch_size is None:
-            raise  # rows that are judged together cannot fail apart
-        if len(chunk) == 1:
-            return [_as_failure(error)]
-        return [_run_batch(stage, [record])[0] for record in chunk]
+            records = list(todo)
+            if records:  # rows that are judged together cannot fail apart
+                results = stage.batch(records)
+                done = [(record.id, result) for record, result in zip(records, results, strict=True)]
+                _append(done, of, rows, progress)
+            return
+        elsewhere = engine.spreads and stage.make is not None
+        make = stage.make if elsewhere and stage.make else lambda: batch
+        chosen = engine if elsewhere else LOCAL
+        for done in chosen.run(stage.name, make, todo, stage.batch_size):
+            _append(done, of, rows, progress)
 
 
-def _as_failure(error: Exception) -> RowFailed:
-    return error if isinstance(error, RowFailed) else RowFailed("error", f"{type(error).__name__}: {error}")
+def _append(
+    done: Sequence[tuple[str, Record | RowFailed]],
+    of: Mapping[str, str],
+    rows: RowFile,
+    progress: StageProgress,
+) -> None:
+    for identity, result in done:
+        rows.append(_row(identity, of[identity], result))
+    progress.advance(len(done))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a batch where it is; asyncio's handler waits for the next `await`, and batches have none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _row(identity: str, of: str, result: Record | RowFailed) -> Row:
@@ -223,13 +264,17 @@ def _count(meta: StageMeta, folder: Path, entered: int, seconds: float, fresh: i
     rejected: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     repaired: Counter[str] = Counter()
-    for row in read_rows(folder / f"{meta.stage}.jsonl"):
-        if "failed" in row:
-            failed[row["failed"]] += 1
-        elif row.get("rejected"):
-            rejected[row["rejected"]["reason"]] += 1
-        elif row.get("repaired", {}).get("stage") == meta.stage:
-            repaired[row["repaired"]["reason"]] += 1
+    path = folder / f"{meta.stage}.jsonl"
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            if "failed" in row:
+                failed[row["failed"]] += 1
+            elif row.get("rejected"):
+                rejected[row["rejected"]["reason"]] += 1
+            elif row.get("repaired", {}).get("stage") == meta.stage:
+                repaired[row["repaired"]["reason"]] += 1
+        except (TypeError, KeyError, AttributeError) as error:
+            raise foreign_row(path, number) from error
     lost = sum(rejected.values()) + sum(failed.values())
     changes = {
         "finished": True,

@@ -34,8 +34,11 @@ def _pictures(runs: Sequence[Run], chosen: Sequence[tuple[int, LedgerRow]]) -> d
 def _picture_path(run: Run, image: str) -> Path | None:
     root = Path(run.summary.benchmark).expanduser()
     root = (root if root.is_dir() else root.parent).resolve()
-    path = (root / image).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / image).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (ValueError, OSError):  # a stranger's text that can be no path
+        return None
 
 
 def _table_row(place: int, row: LedgerRow, picture: str | None) -> dict[str, object]:

@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from data.errors import unknown
+from data.quality import FORMATS, MOST_PIXELS, quiet_about_size
 from data.records import seed_of
 from data.rows import atomic
 from eval.cases import check_pictures
 from eval.records import Ask, Case
 
 GREY = (127, 127, 127)
+NO_SIZE = (512, 512)  # stands in for that of a picture that cannot be read
 CAPTION = "The image shows: {description}\n\n{question}"
 TEXT_ARMS = ("text_only", "caption")
 
@@ -106,10 +108,10 @@ def _size(path: Path) -> tuple[int, int]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            return image.size
+        with quiet_about_size(), Image.open(path, formats=FORMATS) as image:
+            return image.size if image.width * image.height <= MOST_PIXELS else NO_SIZE
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        return (512, 512)
+        return NO_SIZE
 
 
 @cache

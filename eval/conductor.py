@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from data.engines import LOCAL, Engine, Pool, opened_engine
 from data.errors import UserError, unknown
 from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
@@ -20,7 +21,7 @@ from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases, read_leakage
 from eval.judges import Rubric, load_judge
 from eval.ledger import Judge, JudgeStopped, MultimodalModel, answer_arm, build_ledger, judge_arm
-from eval.models import Choice, Server, check_arch, load_model
+from eval.models import Choice, Server, check_arch, load_on
 from eval.original_json import write_original
 from eval.records import Ask, Case
 from eval.summary import Summary, summarise
@@ -49,10 +50,16 @@ def conduct(options: Namespace) -> int:
         judges = [load_judge(spec.strip(), rubric, judge_server) for spec in options.judge.split(",")]
         backup = load_judge(options.backup_judge, rubric, judge_server) if options.backup_judge else None
         asks = {arm: asks_of(arm, cases, out, options.data) for arm in arms}
-        model = load_model(
-            Choice(options.arch, model_name, settings, server, options.batch_size, options.conversation)
-        )
-        stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server))
+        choice = Choice(
+            options.arch, model_name, settings, server, options.batch_size, options.conversation,
+            options.pickled_weights,
+        )  # fmt: skip
+        pool = Pool(actors=options.actors, gpus=options.gpus)
+        with opened_engine(
+            options.engine, {f"answers-{arm}": pool for arm in arms}, options.ray_address
+        ) as engine:
+            model = load_on(choice, engine, f"answers-{arms[0]}")
+            stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server, engine))
         rows = build_ledger(model, arms, cases, judges, backup, leakage, out)
         names = [judge.name for judge in judges]
         summary = summarise(rows, options.arch, names, options.data, [stopped] if stopped else [])
@@ -86,11 +93,12 @@ async def _phases(
     cases: Sequence[Case],
     out: Path,
     server: Server,
+    engine: Engine = LOCAL,
 ) -> str:
     """Answers of every arm, then verdicts. A judge that is down leaves rows unjudged: it says so."""
     try:
         for arm, of_arm in asks.items():
-            await answer_arm(model, arm, of_arm, out, server.retry_failed)
+            await answer_arm(model, arm, of_arm, out, server.retry_failed, engine)
         for arm in asks:
             await judge_arm(judges, backup, arm, cases, out, server.retry_failed)
     except JudgeStopped as error:
@@ -125,7 +133,7 @@ def _throw_away(out: Path) -> None:
 
 
 def _check_numbers(options: Namespace) -> None:
-    for name in ("limit", "max_new_tokens", "max_pixels", "batch_size", "workers"):
+    for name in ("limit", "max_new_tokens", "max_pixels", "batch_size", "workers", "actors"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} takes a number from 1 upwards, not {value}.")

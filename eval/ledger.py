@@ -11,11 +11,13 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from data.engines import LOCAL, Engine
 from data.errors import RowFailed, UserError
-from data.rows import Row, atomic, read_rows
+from data.rows import Row, atomic, read_records, read_rows
 from data.stage import Stage, check_settings, read_stage, run_stage
 from data.stage_meta import digest
 from eval.records import Answer, Ask, Case, Label, LedgerRow, Verdict
@@ -84,7 +86,9 @@ def fingerprint(ask: Ask) -> str:
     return digest(f"{ask.question}\0{ask.image_sha256}")
 
 
-async def answer_arm(model: MultimodalModel, arm: str, asks: Sequence[Ask], out: Path, retry: bool) -> None:
+async def answer_arm(
+    model: MultimodalModel, arm: str, asks: Sequence[Ask], out: Path, retry: bool, engine: Engine = LOCAL
+) -> None:
     """Bring the arm's answers up to date."""
     settings = {**model.settings, "revision": model.revision}
     name = f"answers-{arm}"
@@ -98,11 +102,12 @@ async def answer_arm(model: MultimodalModel, arm: str, asks: Sequence[Ask], out:
 
         stage = Stage(name, settings, each=each, workers=model.workers, note=model.spent)
     else:
-        ask_batch = model.answer_batch
+        make: Callable[[], Answering] | None = getattr(model, "make", None)  # of a model that workers load
         stage = Stage(
-            name, settings, batch=lambda asks: _answer_whole(ask_batch, asks), batch_size=model.batch_size
-        )
-    await run_stage(stage, asks, out, retry)
+            name, settings, batch=partial(_answer_whole, model.answer_batch), batch_size=model.batch_size,
+            make=partial(_made_whole, make) if make else None,
+        )  # fmt: skip
+    await run_stage(stage, asks, out, retry, engine)
 
 
 def _check(ask: Ask) -> None:
@@ -110,9 +115,14 @@ def _check(ask: Ask) -> None:
         raise RowFailed("cannot_ask", ask.problem)
 
 
-def _answer_whole(
-    answer: Callable[[Sequence[Ask]], Sequence[Answer | RowFailed]], asks: Sequence[Ask]
-) -> list[Answer | RowFailed]:
+Answering = Callable[[Sequence[Ask]], Sequence[Answer | RowFailed]]
+
+
+def _made_whole(make: Callable[[], Answering]) -> Answering:
+    return partial(_answer_whole, make())
+
+
+def _answer_whole(answer: Answering, asks: Sequence[Ask]) -> list[Answer | RowFailed]:
     """Answers to those that can be asked; the others say why not."""
     whole = [ask for ask in asks if not ask.problem]
     answers = iter(answer(whole) if whole else ())
@@ -254,4 +264,4 @@ def read_ledger(folder: Path) -> list[LedgerRow]:
         raise UserError(
             f"{folder} holds no ledger.jsonl: evaluate a model into it with `python -m eval.run`."
         )
-    return [LedgerRow.model_validate(row) for row in read_rows(path)]
+    return list(read_records(path, LedgerRow))

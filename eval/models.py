@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from data.engines import Engine
 from data.errors import RowFailed, UserError, unknown
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker, ChatModel
+from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, find_price
 from data.local_model import LocalModel, Reply, Settings, open_picture
-from eval.ledger import MultimodalModel, fingerprint
+from eval.ledger import BatchModel, MultimodalModel, fingerprint
 from eval.records import Answer, Ask
 
 DEFAULT_MODELS = {  # what `--arch` alone means, as in the original
@@ -64,8 +66,7 @@ class Server:
 
     async def close(self) -> None:
         """Close the connections; in the loop that opened them."""
-        for chat in self.chats:
-            await chat.close()
+        await close_all(self.chats)
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ class Choice:
     arch: str
     model: str
     settings: Settings
-    server: Server
+    server: Server | None  # None where no API is asked
     batch_size: int = 8
     conversation: str | None = None
+    pickled: bool = False  # whether weights that are no safetensors may be loaded
 
 
 class LocalAnswers:
@@ -133,6 +135,7 @@ def _openai(choice: Choice) -> MultimodalModel:
     from eval.api_model import ApiModel
 
     settings, server = choice.settings, choice.server
+    assert server is not None
     asker = server.asker(choice.model, settings.temperature, settings.max_new_tokens)
     return ApiModel(asker, settings, server.workers)
 
@@ -149,14 +152,14 @@ def _llava(choice: Choice) -> MultimodalModel:
     from eval.original_llava import load_original_llava
 
     conversation = conversation_for(choice.model, choice.conversation)
-    local = load_original_llava(choice.model, choice.settings, conversation)
+    local = load_original_llava(choice.model, choice.settings, conversation, choice.pickled)
     return LocalAnswers(choice.arch, local, choice.batch_size, {"conversation": conversation})
 
 
 def _hub(choice: Choice) -> MultimodalModel:
     from data.hub_models import load_hub_model
 
-    local = load_hub_model(choice.arch, choice.model, choice.settings)
+    local = load_hub_model(choice.arch, choice.model, choice.settings, choice.pickled)
     return LocalAnswers(choice.arch, local, choice.batch_size, {})
 
 
@@ -185,3 +188,37 @@ def check_arch(arch: str, model: str | None) -> str:
 def load_model(choice: Choice) -> MultimodalModel:
     """The chosen model, ready to answer."""
     return ARCHS[choice.arch](choice)
+
+
+class SpreadAnswers:
+    """A local model that an engine's workers load; here are only its name and its settings."""
+
+    def __init__(self, choice: Choice, engine: Engine, stage: str) -> None:
+        bare = replace(choice, server=None)
+        self.make = partial(_answering, bare)
+        self.name, self.revision, self.settings, self.batch_size = engine.once(stage, partial(_card, bare))
+
+    def answer_batch(self, asks: Sequence[Ask]) -> Sequence[Answer | RowFailed]:
+        """One answer per ask, in order, by a model loaded for it."""
+        return self.make()(asks)
+
+
+def _answering(choice: Choice) -> Callable[[Sequence[Ask]], Sequence[Answer | RowFailed]]:
+    """What a worker answers with."""
+    model = load_model(choice)
+    assert isinstance(model, BatchModel)
+    return model.answer_batch
+
+
+def _card(choice: Choice) -> tuple[str, str, Mapping[str, object], int]:
+    """What the ledger records of a model."""
+    model = load_model(choice)
+    assert isinstance(model, BatchModel)
+    return model.name, model.revision, model.settings, model.batch_size
+
+
+def load_on(choice: Choice, engine: Engine, stage: str) -> MultimodalModel:
+    """The chosen model where the engine's workers are; an API is asked from here in any case."""
+    if not engine.spreads or choice.arch == "openai":
+        return load_model(choice)
+    return SpreadAnswers(choice, engine, stage)

@@ -18,7 +18,7 @@ from data.local_model import (
     Settings,
     cannot_load,
     import_transformers,
-    placement,
+    loading,
     revision_of,
 )
 from eval.conversations import IMAGE, conversation_for, converse
@@ -51,7 +51,9 @@ class Layout(NamedTuple):
         return (START, END) if self.config.get("mm_use_im_start_end") else ("", "")
 
 
-def load_original_llava(model: str, settings: Settings, conversation: str | None = None) -> LocalModel:
+def load_original_llava(
+    model: str, settings: Settings, conversation: str | None = None, pickled: bool = False
+) -> LocalModel:
     """A checkpoint as the original code reads it: its template, its square padding, its tokens."""
     transformers = import_transformers()
     template = conversation_for(model, conversation)
@@ -59,7 +61,7 @@ def load_original_llava(model: str, settings: Settings, conversation: str | None
         layout = read_layout(transformers, model)
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         placeholder = _placeholder(tokenizer)
-        loaded = _load(transformers, model, layout, placeholder).eval()
+        loaded = _load(transformers, model, layout, placeholder, pickled).eval()
         images = _image_processor(transformers, layout)
     except (OSError, ValueError, ImportError) as error:
         raise cannot_load(model, error) from error
@@ -82,19 +84,21 @@ def read_layout(transformers: Any, model: str) -> Layout:
     return Layout(config, str(beside) if beside.is_dir() else tower)
 
 
-def _load(transformers: Any, model: str, layout: Layout, placeholder: int) -> Any:
+def _load(transformers: Any, model: str, layout: Layout, placeholder: int, pickled: bool) -> Any:
     """The library's LLaVA with this checkpoint's weights, and the tower's own where it has none."""
     config = _config(transformers, layout, placeholder)
     kind = "LlavaNextForConditionalGeneration" if layout.anyres else "LlavaForConditionalGeneration"
     loaded, report = getattr(transformers, kind).from_pretrained(
-        model, config=config, key_mapping=NEW_NAMES, output_loading_info=True, **placement()
+        model, config=config, key_mapping=NEW_NAMES, output_loading_info=True, **loading(pickled)
     )
     missing = set(report["missing_keys"])
     towers = {key for key in missing if key.startswith("model.vision_tower.")}
     if missing - towers:
         raise UserError(f"{model} lacks weights, such as {min(missing - towers)}: it is no whole checkpoint.")
     if towers:
-        tower = transformers.CLIPVisionModel.from_pretrained(layout.tower, dtype=loaded.dtype)
+        tower = transformers.CLIPVisionModel.from_pretrained(
+            layout.tower, **loading(pickled) | {"dtype": loaded.dtype, "device_map": None}
+        )
         loaded.model.vision_tower.load_state_dict(tower.state_dict())
     return loaded
 

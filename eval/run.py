@@ -43,6 +43,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--max-pixels", type=int, default=1_003_520, metavar="N", help="larger pictures are downscaled first")
     add("--batch-size", type=int, default=8, metavar="N", help="of local models (default: 8)")
     add("--conversation", help="of --arch llava: v1, v0, llama-2, mistral, chatml, plain")
+    add(
+        "--pickled-weights",
+        action="store_true",
+        help="load weights that are no safetensors: trusted ones only",
+    )
     add("--url", help="of the model's server (default: OpenAI's)")
     add("--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key")
     add("--judge-url", metavar="URL", help="of the judge's server (default: as --url)")
@@ -52,6 +57,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--requests-per-minute", type=float, metavar="N")
     add("--tokens-per-minute", type=float, metavar="N")
     add("--budget", type=float, metavar="USD", help="stop before more is spent in this folder")
+    add("--engine", default="local", help="local, or ray: local models answer in Ray's workers")
+    add("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: this machine)")
+    add("--actors", type=int, default=1, metavar="N", help="of Ray's workers (default: 1)")
+    add("--gpus", type=float, default=0.0, metavar="F", help="of each worker, fractions allowed")
     add("--retry-failed", action="store_true", help="ask again what failed for good")
     add("--redo", action="store_true", help="throw away the answers and verdicts in --out first")
     return parser.parse_args()

@@ -52,7 +52,11 @@ def fetch(model: str, settings: PictureSettings) -> Path:
 
     _hush()
     try:
-        return Path(DiffusionPipeline.download(model, revision=settings.revision, variant=settings.variant))
+        return Path(
+            DiffusionPipeline.download(
+                model, revision=settings.revision, variant=settings.variant, use_safetensors=True
+            )
+        )
     except (OSError, ValueError) as error:
         raise _unfetched(model, error) from error
 
@@ -102,7 +106,7 @@ def load_pipeline(folder: Path, settings: PictureSettings, dtype: torch.dtype) -
     import diffusers
 
     _hush()
-    options: dict[str, Any] = {"dtype": dtype, "variant": settings.variant}
+    options: dict[str, Any] = {"dtype": dtype, "variant": settings.variant, "use_safetensors": True}
     if not settings.safety_checker:
         options |= {"safety_checker": None}
     try:
@@ -141,7 +145,7 @@ def _add_lora(pipe: Any, settings: PictureSettings) -> None:
     if settings.lora is None:
         return
     try:
-        pipe.load_lora_weights(settings.lora, weight_name=settings.lora_file)
+        pipe.load_lora_weights(settings.lora, weight_name=settings.lora_file, use_safetensors=True)
         pipe.fuse_lora()
         pipe.unload_lora_weights()
     except OSError as error:

@@ -30,7 +30,7 @@ class ImageTextModel:
 
         self.name = Path(model).expanduser().name if Path(model).expanduser().is_dir() else model
         try:
-            self._model: Any = AutoModel.from_pretrained(model).eval()
+            self._model: Any = AutoModel.from_pretrained(model, use_safetensors=True).eval()
             load: Any = AutoProcessor.from_pretrained
             self._processor = load(model)
         except (OSError, ValueError) as error:

@@ -143,6 +143,9 @@ def reply_to(body: Body) -> dict[str, Any]:
         return {"instruction": f"what next here {mark}?"}
     if "Check the question" in prompt:
         return {"because": "fine", "verdict": "good"}
+    if "<query>" in prompt:
+        found = {"fit": 8, "matching": True, "risky": True, "text_alone_harmful": False}
+        return found | {"why_matching": mark, "why_risky": mark, "why_text": mark}
     if "Give the reason first, then the label" in prompt:
         return {"reason": f"because of {mark}", "label": int(mark, 16) % 3 + 1}
     return {"name": mark}

@@ -139,7 +139,9 @@ def read_or_refuse(path: Path) -> None:
         assert all(row.image is None or row.image.startswith(root) for row in rows)
 
 
-QUIET = settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+QUIET = settings(max_examples=200, deadline=5000, suppress_health_check=CALM)
+LONG = settings(max_examples=5_000, deadline=5000, suppress_health_check=CALM)  # four tests: 20,000 inputs
 TEXT = st.text(max_size=30) | st.sampled_from([*ESCAPES, "<image>", "query"])
 KEYS = st.sampled_from(["query", "image", "id", "data", "role", "text", "caption"]) | TEXT
 JSON = st.recursive(
@@ -176,9 +178,47 @@ def test_any_damage_to_a_good_file_is_read_or_refused(
     good = tmp_path / f"good-{name}"
     if not good.exists():
         WRITERS[name](good)
-    content = bytearray(good.read_bytes())
-    for where, byte in flips:
-        content[int(where * (len(content) - 1))] = byte
     path = tmp_path / name
-    path.write_bytes(content[: max(1, int(end * len(content)))] if end < 0.5 else content)
+    path.write_bytes(damaged(good.read_bytes(), flips, end))
     read_or_refuse(path)
+
+
+@pytest.mark.slow
+@LONG
+@given(value=JSON, suffix=st.sampled_from([".json", ".jsonl"]))
+def test_5000_jsons_are_read_or_refused(tmp_path: Path, value: object, suffix: str) -> None:
+    path = tmp_path / f"b{suffix}"
+    path.write_text(json.dumps(value))
+    read_or_refuse(path)
+
+
+@pytest.mark.slow
+@LONG
+@given(content=CONTENT, suffix=SUFFIXES)
+def test_5000_contents_are_read_or_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"b{suffix}"
+    path.write_bytes(content)
+    read_or_refuse(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sheet.xlsx", "table.parquet"])
+@LONG
+@given(flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8), end=st.floats(0, 1))
+def test_5000_damages_to_a_good_file_are_read_or_refused(
+    tmp_path: Path, name: str, flips: list[tuple[float, int]], end: float
+) -> None:
+    good = tmp_path / f"good-{name}"
+    if not good.exists():
+        WRITERS[name](good)
+    path = tmp_path / name
+    path.write_bytes(damaged(good.read_bytes(), flips, end))
+    read_or_refuse(path)
+
+
+def damaged(content: bytes, flips: list[tuple[float, int]], end: float) -> bytes:
+    """The content with some bytes changed, and in half of the cases cut off."""
+    changed = bytearray(content)
+    for where, byte in flips:
+        changed[int(where * (len(changed) - 1))] = byte
+    return bytes(changed[: max(1, int(end * len(changed)))] if end < 0.5 else changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -161,5 +162,5 @@ def _drawn_by(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _cell(text: object) -> str:
-    """Text that ends no cell and no row of a Markdown table."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    """Text on one line that is no Markdown and no HTML: it ends no cell, makes no tag, link or picture."""
+    return re.sub(r"([\\`*\[\]<>|~])", r"\\\1", " ".join(str(text).split()))

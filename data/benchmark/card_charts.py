@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -67,7 +68,13 @@ def _write(path: Path, **values: object) -> None:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(count=count, percent=percent)
-    write_text(path, environment.get_template(path.name).render(values) + "\n")
+    # XML knows no control characters: one in a category's name would leave no chart to be seen.
+    svg = re.sub(
+        "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]",
+        "\ufffd",
+        environment.get_template(path.name).render(values),
+    )
+    write_text(path, svg + "\n")
 
 
 class Entry(NamedTuple):

@@ -21,6 +21,7 @@ from typing_extensions import TypedDict  # pydantic reads this one on Python 3.1
 from data.errors import UserError
 from data.records import Pair
 from data.rows import write_json
+from data.sources.paths import lies_inside
 
 
 class VlsbenchRow(TypedDict):
@@ -93,15 +94,24 @@ def _check(path: Path, entries: Sequence[Entry]) -> None:
     numbers = [entry.row["instruction_id"] for entry in entries]
     if len(set(numbers)) < len(numbers):
         raise UserError(f"{path} gives an instruction_id to more than one row: ids must tell rows apart.")
-    missing = [entry.row["image_path"] for entry in entries if not entry.picture.is_file()]
+    missing = [entry.row["image_path"] for entry in entries if not _is_file(entry.picture)]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(entries)} pictures are missing, such as {missing[0]}."
+            f"{path}: {len(missing)} of {len(entries)} pictures are missing, such as {missing[0][:200]}."
         )
 
 
 def _inside(folder: Path, relative: str) -> Path:
-    """The picture's place, if it stays within the benchmark's folder."""
-    if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
-        raise UserError(f"{folder}: the picture {relative} lies outside the benchmark's folder.")
+    """The picture's place, if it stays within the benchmark's folder, all its links followed."""
+    path = PurePosixPath(relative)
+    strays = path.is_absolute() or ".." in path.parts or "\0" in relative
+    if strays or not lies_inside(folder / relative, folder):
+        raise UserError(f"{folder}: the picture {relative[:200]!r} lies outside the benchmark's folder.")
     return folder / relative
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file system could have a path like this
+        return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -83,6 +83,16 @@ class ChatModel(Protocol):
     async def complete(self, request: ChatRequest) -> Completion: ...
 
     async def close(self) -> None: ...
+
+
+async def close_all(chats: Iterable[ChatModel]) -> None:
+    """Close the connections of chat models, also when the run is told to stop in the middle of it."""
+    closing = asyncio.gather(*(chat.close() for chat in chats))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
 
 
 @dataclass

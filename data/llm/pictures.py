@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import RowFailed
+from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 LONGEST_SIDE = 1536  # pixels; larger pictures are downscaled for the call, the file stays as it is
 LARGEST_BYTES = 4_000_000
+ORIENTATION = 0x0112  # the EXIF tag; servers differ in whether they turn a picture by it
 PLAIN = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
@@ -38,17 +40,19 @@ def picture(path: Path) -> Picture:
 
 def data_url(shown: Picture, longest_side: int = LONGEST_SIDE) -> str:
     """The picture as a data URL, within the size limits. Raises `RowFailed` when it is none."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(shown.path) as image:
+        with quiet_about_size(), Image.open(shown.path, formats=FORMATS) as image:
+            check_pixels(image)
+            image.load()  # a picture cut short is no row worth paying for
             media_type = PLAIN.get(image.format or "")
             fits = max(image.size) <= longest_side and shown.path.stat().st_size <= LARGEST_BYTES
-            if media_type and fits:
+            if media_type and fits and image.getexif().get(ORIENTATION, 1) == 1:
                 content = shown.path.read_bytes()
             else:
                 media_type, content = "image/jpeg", _smaller(image, longest_side)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RowFailed("unreadable_image", f"{shown.path}: {type(error).__name__}") from error
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
@@ -57,7 +61,7 @@ def _smaller(image: PILImage, longest_side: int) -> bytes:
     """A JPEG of the picture, at most `longest_side` pixels long, transparency on white."""
     from PIL import Image, ImageOps
 
-    upright = ImageOps.exif_transpose(image)
+    upright = eight_bits(ImageOps.exif_transpose(image))
     upright.thumbnail((longest_side, longest_side))
     canvas = Image.new("RGB", upright.size, "white")
     rgba = upright.convert("RGBA")

@@ -9,10 +9,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_PIXELS = 80_000_000  # a larger picture is not decoded: it may be a decompression bomb
 THREADS = 4
 CHUNK = 64  # pictures decoded between two looks at the budget
 
@@ -40,9 +41,9 @@ def thumbnail(picture: Path | bytes | None, side: int) -> str | None:
     if not picture:
         return None
     try:
-        with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return None
+        file = BytesIO(picture) if isinstance(picture, bytes) else picture
+        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
+            check_pixels(image)
             image.draft("RGB", (2 * side, 2 * side))
             small = _in_colour(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
@@ -54,9 +55,8 @@ def thumbnail(picture: Path | bytes | None, side: int) -> str | None:
 
 
 def _in_colour(image: Image) -> Image:
-    """RGB, transparency on white; 16-bit grey is scaled, not cut off."""
-    if image.mode.startswith("I"):
-        image = image.point(lambda value: value / 256).convert("L")
+    """RGB, transparency on white."""
+    image = eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         from PIL import Image as images
 
