@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data.errors import RowFailed
+from data.pages.page import plural
 
 if TYPE_CHECKING:
     from audit.captions import Captioner
@@ -140,11 +141,11 @@ def cautions(contents: Sequence[Content]) -> Iterator[str]:
     notes = Counter(part for content in contents for part in content.note.split("; "))
     if number := notes[ONLY_WORDS]:
         yield (
-            f"Of {number:,} pictures only the words in them were read, and there is more to see: a low score "
-            "says little there; name a --captioner."
+            f"In {plural(number, 'row')} only the words in the picture were read, and there is more to see: a "
+            "low score says little there; name a --captioner."
         )
     if number := notes[CUT]:
         yield (
-            f"{number:,} queries are longer than the image-similarity model reads: their similarity is that "
-            "of their beginning."
+            f"In {plural(number, 'row')} the query is longer than the image-similarity model reads: the "
+            "similarity is that of its beginning."
         )

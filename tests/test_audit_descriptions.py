@@ -174,7 +174,7 @@ def test_without_a_captioner_a_sign_is_read_and_said_to_be_all_that_is_known(
     assert "no words can be read" in found["scene"].missing
     assert "--captioner" in found["scene"].missing
     (caution,) = cautions(list(found.values()))
-    assert caution.startswith("Of 1 pictures only the words")
+    assert caution.startswith("In 1 row only the words")
 
 
 def test_without_eyes_a_picture_stays_unknown_and_says_so(source: Source, tmp_path: Path) -> None:

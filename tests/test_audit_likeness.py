@@ -102,7 +102,7 @@ def test_a_query_that_is_too_long_is_compared_and_said_to_be_cut(model: Path, pi
     assert [each.note for each in alike] == [CUT, *[""] * 7]
     assert alike[0].z is not None
     (caution,) = cautions([Content(note=each.note) for each in alike])
-    assert caution.startswith("1 queries are longer")
+    assert caution.startswith("In 1 row the query is longer")
 
 
 def test_what_cannot_be_compared_says_why(model: Path, pictures: list[Path], tmp_path: Path) -> None:
