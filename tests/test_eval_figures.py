@@ -152,8 +152,9 @@ def test_models_are_compared_pair_by_pair_with_holm() -> None:
 
 
 def test_the_alignment_table_is_made_of_the_runs_a_toml_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # some library sets it to 80 in passing
     for name, safe in (("vls", 10), ("fig", 50)):
         (tmp_path / name).mkdir()
         write_ledger(tmp_path / name / "ledger.jsonl", [row(at, 1 if at < safe else 3) for at in range(100)])
