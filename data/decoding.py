@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data.errors import RowFailed
+from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow hands some others to other programs
-MOST_PIXELS = 80_000_000  # more may be a decompression bomb
 THREADS = 2
 AHEAD = 16  # pictures decoded before they are asked for, at most
 
@@ -29,11 +27,9 @@ def in_colour(path: Path, max_pixels: int) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if image.width * image.height > MOST_PIXELS:
-                raise RowFailed("unreadable_image", f"{image.width} x {image.height} pixels are too many")
-            upright = _on_white(ImageOps.exif_transpose(image))
+        with quiet_about_size(), Image.open(path, formats=FORMATS) as image:
+            check_pixels(image)
+            upright = _on_white(eight_bits(ImageOps.exif_transpose(image)))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise RowFailed("unreadable_image", f"{type(error).__name__}") from error
     scale = (max_pixels / (upright.width * upright.height)) ** 0.5
@@ -43,8 +39,6 @@ def in_colour(path: Path, max_pixels: int) -> Image:
 
 
 def _on_white(image: Image) -> Image:
-    if image.mode.startswith("I"):  # 16-bit grey: a plain conversion would cut all but the darkest off
-        image = image.point(lambda value: value / 256).convert("L")
     if not image.has_transparency_data:
         return image.convert("RGB")
     from PIL import Image as images
