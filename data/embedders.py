@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -188,6 +188,7 @@ def find_embedder(name: str) -> Load:
     return EMBEDDERS[name]
 
 
+@cache
 def load_embedder(name: str, *, fast: bool = False) -> Embedder:
-    """The embedder called `name`, ready to embed."""
+    """The embedder called `name`, ready to embed; loaded once in a process."""
     return find_embedder(name)(fast=fast)
