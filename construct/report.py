@@ -132,8 +132,8 @@ def _facts(
         figures.append(Figure("Rows that failed", count(failed), "the funnel says why", "warn"))
     spent = _spent(metas)
     if spent.calls:
-        cost = f"{spent.cost:.2f} {CURRENCY}" if spent.cost else f"{count(spent.calls)} calls"
-        figures.append(Figure("Spent on models", cost, spent.words()))
+        cost = f"{spent.cost:.2f} {CURRENCY}" if spent.cost else "nothing"
+        figures.append(Figure("Spent on models", "unknown" if spent.unpriced else cost, spent.words()))
     return figures
 
 

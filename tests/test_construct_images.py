@@ -1,0 +1,88 @@
+"""The second branch's images: a folder, a list of any format, a dataset, all found and never twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from construct.images import given_images
+from construct.profile import ImagesSection
+from data.errors import UserError
+from tests.small_run import drawing
+
+NAMES = ["boat.png", "shop.png", "park.png"]
+
+
+def pictures(folder: Path) -> Path:
+    (folder / "imgs").mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        drawing(number).save(folder / "imgs" / name)
+    return folder
+
+
+def rows() -> list[dict[str, str]]:
+    return [{"image": f"imgs/{name}", "note": "x"} for name in NAMES]
+
+
+def json_list(folder: Path) -> Path:
+    (folder / "list.json").write_text(json.dumps(rows()))
+    return folder / "list.json"
+
+
+def jsonl_list(folder: Path) -> Path:
+    (folder / "list.jsonl").write_text("\n".join(json.dumps(row) for row in rows()))
+    return folder / "list.jsonl"
+
+
+def csv_list(folder: Path) -> Path:
+    with open(folder / "list.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, ["image", "note"])
+        table.writeheader()
+        table.writerows(rows())
+    return folder / "list.csv"
+
+
+def parquet_list(folder: Path) -> Path:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    parquet.write_table(arrow.Table.from_pylist(rows()), folder / "list.parquet")
+    return folder / "list.parquet"
+
+
+def saved_dataset(folder: Path) -> Path:
+    from datasets import Dataset, Image
+
+    files = [str(folder / "imgs" / name) for name in NAMES]
+    made = Dataset.from_dict({"image": files, "note": ["x"] * 3}).cast_column("image", Image())
+    made.map(lambda row: row).save_to_disk(str(folder / "saved"))  # embeds what the paths point to
+    return folder / "saved"
+
+
+def image_folder(folder: Path) -> Path:
+    return folder / "imgs"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [image_folder, json_list, jsonl_list, csv_list, parquet_list, saved_dataset],
+    ids=lambda it: it.__name__,
+)
+def test_images_are_found_in_a_source_of_any_kind(tmp_path: Path, kind: Callable[[Path], Path]) -> None:
+    source = kind(pictures(tmp_path))
+    section = ImagesSection(path=str(source), source="mine", kind="risky")
+    found = list(given_images([section, section], tmp_path / "run"))
+    assert len(found) == len({each.id for each in found}) == len(NAMES)
+    assert {each.source for each in found} == {"mine"} and {each.kind for each in found} == {"risky"}
+    assert all(each.sha256 and Path(each.path).is_file() for each in found)
+
+
+def test_a_list_that_names_no_image_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps([{"title": "a boat"}]))
+    section = ImagesSection(path=str(tmp_path / "list.json"), source="mine", kind="normal")
+    with pytest.raises(UserError, match="set image_column"):
+        list(given_images([section], tmp_path / "run"))
