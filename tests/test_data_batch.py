@@ -7,9 +7,10 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from data.llm.batch_api import BatchChat
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker
 from data.llm.prices import Price
+from data.rows import read_rows
+from tests.fault_server import reply_to
+from tests.llm_run import profile, run_stages
 
 QUESTIONS = [f"which colour has {number}?" for number in range(40)]
 
@@ -30,12 +34,18 @@ class Colour(BaseModel):
     name: str
 
 
+def named_by_its_hash(body: dict[str, Any]) -> str:
+    asked = body["messages"][-1]["content"]
+    return json.dumps({"name": hashlib.sha256(asked.encode()).hexdigest()})
+
+
 @dataclass
 class BatchServer:
     """Files and batches; a batch is done after some polls, perhaps with lines missing or failed."""
 
     polls: int = 2
     expires_after: float = 1.0  # the share of a first batch's lines that is answered
+    reply: Callable[[dict[str, Any]], str] = named_by_its_hash
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,7 +87,7 @@ class BatchServer:
                 failed.append({"custom_id": line["custom_id"], "response": error})
                 continue
             self.answered[line["custom_id"]] += 1
-            name = json.dumps({"name": hashlib.sha256(asked.encode()).hexdigest()})
+            name = self.reply(line["body"])
             body = {"choices": [{"finish_reason": "stop", "message": {"content": name}}],
                     "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}  # fmt: skip
             done.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}})
@@ -171,3 +181,22 @@ def test_a_server_without_a_batch_api_is_said(tmp_path: Path) -> None:
         elsewhere = server.url.replace("/v1", "/nothing")
         answers, _ = ask_all(elsewhere, tmp_path)
     assert isinstance(answers[0], UserError) and "has no Batch API: leave out --batch" in str(answers[0])
+
+
+def test_whole_stages_run_through_batches_and_a_second_run_submits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = partial(BatchChat, poll_seconds=0.05, quiet_seconds=0.05)
+    monkeypatch.setattr("data.llm.batch_api.BatchChat", quick)
+    stages = ("elements", "describe", "rewrite")
+    with serving(BatchServer(reply=lambda body: json.dumps(reply_to(body)))) as server:
+        shop = run_stages(profile(server.url, pairs=2), tmp_path, stages, batch=True)
+        rows = list(read_rows(tmp_path / "rewrite.jsonl"))
+        assert len(rows) == 2 * 19
+        assert all("failed" not in row and (row["instruction"] or row["rejected"]) for row in rows)
+        assert len(server.batches) < sum(server.answered.values()) / 4  # many questions to a batch
+        assert set(server.answered.values()) == {1}
+        assert shop.cache.spent().cost > 0
+        submitted = len(server.batches)
+        run_stages(profile(server.url, pairs=2), tmp_path, stages, batch=True)
+        assert len(server.batches) == submitted
