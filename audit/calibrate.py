@@ -16,9 +16,6 @@ import argparse
 import json
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +23,8 @@ from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from audit.calibrations import Calibration
-    from data.embedders import Embedder
 
-TERMS = (
-    "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
-    "agreement", "recall",
-)  # fmt: skip
-RIDGE = 0.3  # times the squared standardised coefficients, beside the mean log loss
-PRIOR = 0.38  # share of leaking pairs that the probabilities are right for
 NUMBERS = re.compile(r'\[[\d\s.,e+-]*\]|\{(?:\s*"\w+": [\d.e+-]+,?)+\s*\}')  # lists and tables of them
-CONFORMAL_SCORES = 1000  # kept per origin
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -52,6 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from audit.calibrations import CALIBRATIONS
+    from audit.embedding_cache import default_folder, watched_and_kept
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
     from audit.probe import prototype_texts, query_texts, scene_texts
@@ -69,26 +59,12 @@ def main() -> None:
             texts += scene_texts(file)
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
-    with kept(embedder) as cached:
+    with watched_and_kept(embedder, default_folder(), fast=False) as cached:
         calibration = fit_calibration(cached, pairs, arguments.ocr, texts)
     out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
     write_text(out, as_json(calibration))
     print("\n".join(f"{name}: {said}" for name, said in calibration.provenance.items()))
     print(f"{out}: {', '.join(f'{name} {term.weight:.2f}' for name, term in calibration.terms.items())}")
-
-
-@contextmanager
-def kept(embedder: Embedder) -> Iterator[Embedder]:
-    """The embedder, what it says kept on disk where it shows its layers: a second fit takes a minute."""
-    from audit.embedding_cache import CachedEmbedder, default_folder
-    from audit.watch import WatchedEmbedder
-    from data.embedders import LayeredEmbedder
-
-    if not isinstance(embedder, LayeredEmbedder):
-        yield embedder
-        return
-    with CachedEmbedder(WatchedEmbedder(embedder), default_folder(), fast=False) as cached:
-        yield cached
 
 
 def as_json(calibration: Calibration) -> str:
@@ -99,11 +75,6 @@ def as_json(calibration: Calibration) -> str:
 
 def _wrapped(numbers: str) -> str:
     return "\n   ".join(textwrap.wrap(" ".join(numbers.split()), 104))
-
-
-def families_of(names: Sequence[str]) -> str:
-    """Names with how often each occurs, for the provenance."""
-    return ", ".join(f"{name} {count}" for name, count in Counter(names).items())
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from data.embedders import LayeredEmbedder, Vectors
+from audit.watch import WatchedEmbedder
+from data.embedders import Embedder, LayeredEmbedder, Vectors
 from data.errors import UserError
 
 MOST_TEXTS = 3_000_000  # about 3 GB; beyond it texts are embedded and not kept
@@ -25,6 +27,20 @@ ASKED_AT_ONCE = 500  # SQLite's limit on parameters is 999 in old builds
 def default_folder() -> Path:
     """Where a user's caches belong (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leakfree"
+
+
+@contextmanager
+def watched_and_kept(embedder: Embedder, folder: Path | None, *, fast: bool) -> Iterator[Embedder]:
+    """The embedder with its progress shown and, where it shows its layers, what it says kept in `folder`."""
+    if not isinstance(embedder, LayeredEmbedder):
+        yield embedder
+        return
+    watched = WatchedEmbedder(embedder)
+    if folder is None:
+        yield watched
+        return
+    with CachedEmbedder(watched, folder, fast=fast) as cached:
+        yield cached
 
 
 class CachedEmbedder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -11,13 +12,19 @@ from numpy.typing import NDArray
 
 from audit import metrics, vsil
 from audit.auditor import Auditor, Pool
-from audit.calibrate import CONFORMAL_SCORES, PRIOR, RIDGE, TERMS, families_of
 from audit.calibrations import Calibration, HeldOut, Probe, Term
 from audit.labelled import LabelledPair, captioned, swapped
 from audit.probe import ProbeText, fit_probes, fold_of
 from data.embedders import Embedder, LayeredEmbedder
 
 Array = NDArray[np.float64]
+TERMS = (
+    "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
+    "agreement", "recall",
+)  # fmt: skip
+RIDGE = 0.3  # times the squared standardised coefficients, beside the mean log loss
+PRIOR = 0.38  # share of leaking pairs that the probabilities are right for
+CONFORMAL_SCORES = 1000  # kept per origin
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
 HARD_FAMILY = "plain questions"  # written to mislead; the leak-free pairs of a benchmark are not like them
 UNSEARCHED = 0.05  # where no pair leaks nobody looked for leaks: the top twentieth is not trusted
@@ -267,3 +274,8 @@ def _provenance(
 
 def _short(value: float) -> float:
     return round(float(value), 4)
+
+
+def families_of(names: Sequence[str]) -> str:
+    """Names with how often each occurs, for the provenance."""
+    return ", ".join(f"{name} {count}" for name, count in Counter(names).items())

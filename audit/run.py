@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audit import eyes
+from audit.console import announce, conclude, say
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from audit.report import Settings
     from audit.spread import PairScorer
     from audit.summary import Audited, Summary
-    from data.embedders import Embedder, Load
+    from data.embedders import Load
     from data.sources.reader import Source
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
@@ -95,12 +96,12 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory(prefix="audit-images-") as unpack_to:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
-        names = _announce(sources)
+        names = announce(sources)
         out = _writable(arguments.out or _default_out(names))
         shown = _look(names, sources, arguments)
         with _auditor(arguments, load_embedder, settings) as auditor:
             summaries = audit_into(out, sources, names, shown, auditor, settings)
-    _conclude(out, summaries)
+    conclude(out, summaries)
     return 0
 
 
@@ -130,12 +131,17 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
     from functools import partial
 
     from audit.auditor import Auditor
+    from audit.embedding_cache import default_folder, watched_and_kept
     from audit.spread import SpreadAuditor, load_auditor
     from data.engines import Pool, opened_engine
 
     rate = settings.false_discovery_rate
     if arguments.engine == "local" and not arguments.ray_address:
-        with watched_and_kept(load, arguments) as embedder:
+        fast, folder = (
+            not arguments.exact,
+            None if arguments.no_cache else arguments.cache or default_folder(),
+        )
+        with watched_and_kept(load(fast=fast), folder, fast=fast) as embedder:
             yield Auditor(embedder, settings.calibration, false_discovery_rate=rate)
         return
     if arguments.actors < 1 or arguments.gpus < 0:
@@ -145,26 +151,6 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
     pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
     with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
         yield SpreadAuditor(engine, make, rate)
-
-
-@contextmanager
-def watched_and_kept(load: Load, arguments: argparse.Namespace) -> Iterator[Embedder]:
-    """The embedder with its progress shown and what it says kept, where it shows its layers."""
-    from audit.embedding_cache import CachedEmbedder, default_folder
-    from audit.watch import WatchedEmbedder
-    from data.embedders import LayeredEmbedder
-
-    fast = not arguments.exact
-    embedder = load(fast=fast)
-    if not isinstance(embedder, LayeredEmbedder):
-        yield embedder
-        return
-    watched = WatchedEmbedder(embedder)
-    if arguments.no_cache:
-        yield watched
-        return
-    with CachedEmbedder(watched, arguments.cache or default_folder(), fast=fast) as cached:
-        yield cached
 
 
 def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
@@ -181,32 +167,6 @@ def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
     if benchmark:
         return read_benchmark(benchmark, path, data_root=root, unpack_to=unpack_to)
     return read_source(path, **columns, data_root=root, unpack_to=unpack_to)
-
-
-def _announce(sources: Sequence[Source]) -> list[str]:
-    """Say what was read, from which columns, and what is odd about it; returns the sources' short names."""
-    from audit.summary import source_names
-    from data.pages.page import plural
-
-    names = source_names(sources)
-    for name, source in zip(names, sources, strict=True):
-        layout = f", read as {source.benchmark}" if source.benchmark else ""
-        _say(f"{name}: {plural(len(source.rows), 'row')} of {source.name}{layout}")
-        columns = {field: names for field, names in source.columns.model_dump().items() if names}
-        _say("  columns  " + ", ".join(f"{field} = {' or '.join(names)}" for field, names in columns.items()))
-        for note in source.notes:
-            rows = f"{plural(len(note.rows), 'row')}: " if note.rows else ""
-            example = f" (such as {note.example!r})" if note.example else ""
-            _say(f"  note     {rows}{note.reason}{example}")
-    return names
-
-
-def _say(line: str) -> None:
-    """Print a line; what a stranger's text holds of control codes does not reach the terminal."""
-    print(
-        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line),
-        flush=True,
-    )
 
 
 def _default_out(names: Sequence[str]) -> Path:
@@ -239,7 +199,7 @@ def _look(
             shown.append(contents)
             origins = Counter(content.origin or "unknown" for content in contents)
             said = (f"{number:,} {ORIGINS[origin]}" for origin, number in origins.most_common())
-            _say(f"{name}: pictures {', '.join(said)}")
+            say(f"{name}: pictures {', '.join(said)}")
     return shown
 
 
@@ -280,36 +240,6 @@ def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], s
         raise UserError(f"Cannot write to {out}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _conclude(out: Path, summaries: Sequence[Summary]) -> None:
-    """A table of the figures, the verdicts, and where everything is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold")
-    for heading in ("source", "rows", "scored", "not scored", "flagged", "estimated to leak"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
-    for summary in summaries:
-        p = summary.prevalence
-        estimate = f"{p.value:.1%} ({p.low:.1%} to {p.high:.1%})" if p else "-"
-        counts = (summary.rows, summary.scored, sum(summary.unscored.values()), summary.flagged)
-        cells = [summary.source, *(f"{number:,}" for number in counts), estimate]
-        table.add_row(*map(Text, cells))
-    console = Console(highlight=False)
-    console.print()
-    console.print(table)
-    console.print()
-    for summary in summaries:
-        for line in (summary.verdict, *summary.cautions):
-            _say(line)
-    for label, name in (
-        ("report", "report.html"),
-        ("rows", "audit.jsonl, audit.csv"),
-        ("figures", "summary.json"),
-    ):
-        _say(f"{label:<8} {out / name}")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from audit.calibrate import kept
     from audit.calibrations import load_calibration
+    from audit.embedding_cache import default_folder, watched_and_kept
     from audit.labelled import read_labelled
     from audit.prototypes import load_prototypes
     from data.embedders import find_embedder
@@ -86,7 +86,7 @@ def main() -> None:
     ]
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
-    with kept(load_embedder()) as embedder:
+    with watched_and_kept(load_embedder(), default_folder(), fast=False) as embedder:
         validation = validate(embedder, calibration, pairs, prototypes)
     if arguments.json:
         print(json.dumps(validation.model_dump()))

@@ -29,7 +29,8 @@ from data.stage import Stage, StageMeta, check_settings, read_stage, run_stage
 from generate_images.contact import write_contact_sheet
 from generate_images.critic import ChatCritic, review_prompt
 from generate_images.draw import Studio, draw_subjects, picture_path
-from generate_images.generators import Generator, Size, find_generator
+from generate_images.drawn import Size
+from generate_images.generators import Generator, find_generator
 from generate_images.improve import Outcome, Subject
 from generate_images.settings import LoopSettings, MachineSettings, PictureSettings
 

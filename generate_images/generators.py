@@ -4,35 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from data.errors import RowFailed, UserError, unknown
+from data.errors import UserError, unknown
 from data.records import Drawing
-from generate_images.quality import Flaw
+from generate_images.drawn import Drawn, Size
 from generate_images.settings import MachineSettings, PictureSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 AT_ONCE = 8  # pictures asked of a generator that does not stream; they are in memory together
-
-
-class Size(NamedTuple):
-    """A picture's width and height in pixels."""
-
-    width: int
-    height: int
-
-
-class Drawn(NamedTuple):
-    """A picture, or why there is none, and its place among the drawings asked for.
-
-    A `Flaw` is the picture's own; a `RowFailed` has nothing to do with it, and a rerun tries again.
-    """
-
-    place: int
-    image: Image | None
-    problem: Flaw | RowFailed | None = None
 
 
 class ImageGenerator(Protocol):

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from data.errors import RowFailed
 from data.records import Attempt, Drawing, Record, seed_of
-from generate_images.generators import Generator, Size, plan
+from generate_images.drawn import Size
+from generate_images.generators import Generator, plan
 from generate_images.quality import Flaw
 from generate_images.settings import LoopSettings
 

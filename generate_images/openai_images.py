@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import RowFailed, UserError, missing_package
 from data.records import Drawing
-from generate_images.generators import Drawn, Size
+from generate_images.drawn import Drawn, Size
 from generate_images.quality import Flaw
 from generate_images.settings import MachineSettings, PictureSettings
 

@@ -15,7 +15,8 @@ from data.errors import UserError
 from data.records import Drawing
 from generate_images.diffusion import Diffusers
 from generate_images.draw import draw_pairs
-from generate_images.generators import Drawn, Size, find_generator
+from generate_images.drawn import Drawn, Size
+from generate_images.generators import find_generator
 from generate_images.settings import MachineSettings, PictureSettings, preset
 from tests.tiny_diffusion import save_sd3, save_sd15, save_sdxl
 
