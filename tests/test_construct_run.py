@@ -43,7 +43,6 @@ def benchmark_rows(folder: Path) -> list[dict[str, object]]:
     return rows
 
 
-@pytest.mark.xdist_group("the demo run")
 def test_the_demo_builds_a_benchmark_with_every_sub_category(finished: Path) -> None:
     rows = benchmark_rows(finished)
     assert len(rows) >= 120
@@ -51,7 +50,6 @@ def test_the_demo_builds_a_benchmark_with_every_sub_category(finished: Path) -> 
     assert all((finished / "benchmark" / str(row["image_path"])).exists() for row in rows)
 
 
-@pytest.mark.xdist_group("the demo run")
 def test_every_kept_pair_has_a_leak_score_and_no_leaking_query_is_among_them(finished: Path) -> None:
     kept = [pair for pair in read_stage(finished, "filter", Pair) if pair.rejected is None]
     assert all(pair.audit is not None and pair.audit.leakage is not None for pair in kept)
@@ -63,7 +61,6 @@ def test_every_kept_pair_has_a_leak_score_and_no_leaking_query_is_among_them(fin
     assert repaired is not None and sum(repaired.repaired.values()) >= 5
 
 
-@pytest.mark.xdist_group("the demo run")
 def test_the_benchmark_opens_with_datasets_and_its_rows_are_vlsbench_rows(finished: Path) -> None:
     from datasets import load_dataset
 
@@ -79,7 +76,6 @@ def test_the_benchmark_opens_with_datasets_and_its_rows_are_vlsbench_rows(finish
     assert [row["instruction_id"] for row in rows] == list(range(len(rows)))
 
 
-@pytest.mark.xdist_group("the demo run")
 def test_a_second_run_repeats_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.png")}
     started = time.monotonic()
@@ -144,7 +140,6 @@ def test_an_unknown_tool_is_said_before_anything_is_made(tmp_path: Path, key: st
     assert not (tmp_path / "run" / "elements.jsonl").exists()
 
 
-@pytest.mark.xdist_group("the demo run")
 def test_a_run_folder_with_other_settings_is_refused_and_left_alone(finished: Path, tmp_path: Path) -> None:
     profile = tmp_path / "mine.toml"
     offline = (REPOSITORY / "construct/profiles/offline.toml").read_text()
