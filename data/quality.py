@@ -28,6 +28,7 @@ class Flaw(NamedTuple):
 
     reason: str
     detail: str
+    another_seed: bool = True  # whether drawing it with another one may help
 
 
 class UnusablePicture(Exception):

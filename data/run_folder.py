@@ -38,19 +38,19 @@ class Plan(Record):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock goes with the process, however it ends."""
+def locked(folder: Path, flag: str = "--run") -> Iterator[None]:
+    """One process per folder; the lock goes with the process, however it ends. `flag` names another folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")
     except OSError as error:
-        raise UserError(f"Cannot write to the run folder {folder}: {error.strerror}.") from error
+        raise UserError(f"Cannot write to the folder {folder}: {error.strerror}.") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"Another process is working on {folder}: wait for it, or name another --run."
+                f"Another process is working on {folder}: wait for it, or name another {flag}."
             ) from error
         yield
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
 from data.local_model import Settings
 from data.rows import write_json
+from data.run_folder import locked
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases, read_leakage
 from eval.judges import Rubric, load_judge
@@ -36,7 +35,7 @@ def conduct(options: Namespace) -> int:
     arms, model_name = parse_arms(options.arms), check_arch(options.arch, options.model)
     rubric = _rubric(options.hide)
     out = options.out.expanduser()
-    with locked(out):
+    with locked(out, "--out"):
         if options.redo:
             _throw_away(out)
         cases = read_cases(options.data, options.limit, out / "pictures")
@@ -106,24 +105,6 @@ async def _phases(
     finally:
         await server.close()
     return ""
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process per folder; the lock goes with the process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-    except OSError as error:
-        raise UserError(f"Cannot write to the folder {folder}: {error.strerror}.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is working on {folder}: wait for it, or name another --out."
-            ) from error
-        yield
 
 
 def _throw_away(out: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError, missing_package
+from data.run_folder import locked
 from data.stage_meta import digest
 from eval.cases import read_leakage
-from eval.conductor import conclude, locked
+from eval.conductor import conclude
 from eval.ledger import write_ledger
 from eval.records import LedgerRow
 from eval.summary import summarise
@@ -36,7 +37,7 @@ def import_logs(paths: Sequence[Path], out: Path, audit: Path | None) -> int:
         raise UserError("Two of these logs hold the same arm: name one log per arm.")
     first = logs[0].eval
     judges = [_judge(logs[0])]
-    with locked(out):
+    with locked(out, "--out"):
         write_ledger(out / "ledger.jsonl", rows)
         return conclude(summarise(rows, "inspect", judges, str((first.metadata or {}).get("data", ""))), out)
 

@@ -13,6 +13,7 @@ from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
 from data.records import Record
 from data.rows import read_rows, write_json
+from data.run_folder import locked
 from data.stage import Stage, run_stage
 from eval.arms import CAPTION
 from eval.cases import check_pictures, read_cases
@@ -139,10 +140,9 @@ def _print(found: VsilCheck, data: str) -> None:
 
 def run_check(options: Namespace) -> int:
     """The check from its options."""
-    from eval.conductor import locked
 
     prevalence = read_prevalence(options.audit)
-    with locked(options.out):
+    with locked(options.out, "--out"):
         cache = ResponseCache(options.out / "responses.sqlite")
         server = Server(
             cache, Ledger(None, cache.spent()), options.url, options.key_variable, options.workers,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import json
 import re
 import sys
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from data.errors import RowFailed, UserError
 from data.records import Drawing, Record, Rejection, pair_id
+from data.run_folder import locked
 from data.stage import Stage, StageMeta, check_settings, read_stage, run_stage
 from generate_images.contact import write_contact_sheet
 from generate_images.critic import ChatCritic, review_prompt
@@ -112,7 +112,7 @@ def conduct(arguments: argparse.Namespace) -> int:
     find_generator(arguments.generator, drawer.picture, drawer.machine)  # a wrong name is said at once
     rows = read_prompts(arguments.prompts)[: arguments.limit]
     stage = drawer.stage()
-    with _locked(arguments.out), drawer.closing:
+    with locked(arguments.out, "--out"), drawer.closing:
         if arguments.redo:
             _forget(arguments.out)
         if not (arguments.out / "draw.jsonl").exists() or not (arguments.out / "draw.jsonl").stat().st_size:
@@ -210,24 +210,6 @@ def _critic(asked: argparse.Namespace) -> Iterator[Any]:
     finally:
         critic.close()
         cache.close()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process per folder; the lock goes with the process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-    except OSError as error:
-        raise UserError(f"Cannot write to the folder {folder}: {error.strerror}.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process draws into {folder}: wait for it, or name another --out."
-            ) from error
-        yield
 
 
 def _forget(folder: Path) -> None:

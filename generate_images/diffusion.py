@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import UserError, missing_package
+from data.quality import Flaw
 from data.records import Drawing
 from generate_images.batches import BatchSize, NoRoom, in_batches
 from generate_images.drawn import Drawn, Size
 from generate_images.encoding import TOGETHER, Encoded, encode, read
-from generate_images.quality import OVERFLOW, SAFETY_BLANKED, Flaw
+from generate_images.quality import OVERFLOW, SAFETY_BLANKED
 from generate_images.settings import MachineSettings, PictureSettings
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.errors import RowFailed
+from data.quality import Flaw
 from data.records import Pair
 from generate_images.generators import Generator, stream
 from generate_images.improve import (
@@ -27,7 +28,6 @@ from generate_images.improve import (
     Wanted,
     outcome,
 )
-from generate_images.quality import Flaw
 from generate_images.settings import LoopSettings
 from generate_images.writer import Writer, check_space, is_drawn
 

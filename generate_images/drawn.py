@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from data.errors import RowFailed
-from generate_images.quality import Flaw
+from data.quality import Flaw
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,10 +16,10 @@ from typing import NamedTuple, Protocol
 from pydantic import Field
 
 from data.errors import RowFailed
+from data.quality import Flaw
 from data.records import Attempt, Drawing, Record, seed_of
 from generate_images.drawn import Size
 from generate_images.generators import Generator, plan
-from generate_images.quality import Flaw
 from generate_images.settings import LoopSettings
 
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 from data.errors import RowFailed, UserError, missing_package
+from data.quality import Flaw
 from data.records import Drawing
 from generate_images.drawn import Drawn, Size
-from generate_images.quality import Flaw
 from generate_images.settings import MachineSettings, PictureSettings
 
 if TYPE_CHECKING:

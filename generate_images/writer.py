@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 from pydantic import ValidationError
 
 from data.errors import UserError
+from data.quality import Flaw, flaw_of
 from data.records import Drawing
 from data.rows import atomic
-from generate_images.quality import Flaw, flaw_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

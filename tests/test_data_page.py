@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,27 +27,6 @@ from tests.browser import needs_chromium, visit
 from tests.hostile import ACT, everything, strings
 
 OWN_SCRIPTS = 2  # base.js and report.js; data blocks are not scripts that run
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ThreadingHTTPServer]:
-    """A server that remembers what it was asked for."""
-
-    class Remembers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    asked: list[str] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Remembers) as running:
-        running.asked = asked  # type: ignore[attr-defined]
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield running
-        running.shutdown()
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from data.errors import UserError
+from data.quality import flaw_of
 from data.records import Attempt, Drawing
-from generate_images.quality import flaw_of
 from generate_images.writer import Writer, check_space, is_drawn, read_drawing, save_picture
 
 DRAWING = Drawing(

@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,27 +22,6 @@ from tests.small_run import make_run, put_on_record
 from tests.test_filter_review import FLAGS, served
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ThreadingHTTPServer]:
-    """A server that remembers what it was asked for: it must be nothing."""
-
-    class Remembers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    asked: list[str] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Remembers) as running:
-        running.asked = asked  # type: ignore[attr-defined]
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield running
-        running.shutdown()
 
 
 def whole(port: int) -> list[str]:
