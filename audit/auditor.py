@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from audit import vsil
 from audit.calibrations import Calibration, load_calibration
 from audit.prototypes import Prototypes, load_prototypes
-from audit.spans import image_spans, query_spans, sentences, strip_boilerplate
+from audit.spans import image_spans, query_parts, query_spans, sentences, shorten, strip_boilerplate
 from audit.vsil import Floats, PairArrays
 from data.embedders import Embedder, LayeredEmbedder
 from data.errors import UserError
@@ -37,12 +37,46 @@ class Pool(NamedTuple):
     sentences: Floats  # (s, d)
     starts: NDArray[np.int64]  # (m,) each description's first sentence
     phrases: Floats  # (r, d)
+    whole: Floats  # (m, d) each description, whole
     complete: bool  # whether every description of the benchmark is in it, a query's own too
 
-    def spread(self, queries: Floats, own: Floats) -> tuple[Floats, Floats]:
-        """(n,) mean and (n,) standard deviation of each query's cosine with images that are not its own."""
-        nearest = np.maximum.reduceat(queries @ self.sentences.T, self.starts, axis=1)
-        return vsil.shrunken_spread(nearest, queries @ self.phrases.T, own if self.complete else None)
+    def spread(self, parts: Floats, first_parts: NDArray[np.int64], own: Floats) -> tuple[Floats, Floats]:
+        """(n,) mean and (n,) standard deviation of each query's cosine with images that are not its own.
+
+        `parts` (p, d) are the queries' parts, `first_parts` (n,) the row of each query's first.
+        """
+        nearest = np.maximum.reduceat(parts @ self.sentences.T, self.starts, axis=1)
+        return self._spread(nearest, parts @ self.phrases.T, first_parts, own)
+
+    def risk_spread(
+        self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, space: Space
+    ) -> tuple[Floats, Floats]:
+        """The same in the risk space; `parts` (p, k) are already there."""
+        whole, phrases = space.images(self.whole), space.images(self.phrases)
+        return self._spread(parts @ whole.T, parts @ phrases.T, first_parts, own)
+
+    def _spread(
+        self, cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats
+    ) -> tuple[Floats, Floats]:
+        others = np.maximum.reduceat(cosines, first_parts, axis=0)
+        reference = np.maximum.reduceat(reference, first_parts, axis=0)
+        return vsil.shrunken_spread(others, reference, own if self.complete else None)
+
+
+class Space(NamedTuple):
+    """A calibration's risk space, as arrays."""
+
+    weights: Floats  # (k, d)
+    query_center: Floats  # (d,)
+    image_center: Floats  # (d,)
+
+    def queries(self, vectors: Floats) -> Floats:
+        """(n, k) where (n, d) vectors of queries lie in the space."""
+        return vsil.in_risk_space(vectors, self.weights, self.query_center)
+
+    def images(self, vectors: Floats) -> Floats:
+        """(n, k) where (n, d) vectors of descriptions lie in the space."""
+        return vsil.in_risk_space(vectors, self.weights, self.image_center)
 
 
 class Auditor:
@@ -63,6 +97,7 @@ class Auditor:
                 f"The calibration reads the layers of {calibration.embedder!r}, which {embedder.name!r} does "
                 "not show: fit one with `python -m audit.calibrate`."
             )
+        self._space = _space_of(calibration)
         prototypes = prototypes or load_prototypes()
         self.calibration = calibration
         self._embedder = embedder
@@ -106,7 +141,8 @@ class Auditor:
         starts = np.cumsum([0, *map(len, pieces)])[:-1]
         vectors = self._embedder.embed([piece for text in pieces for piece in text])
         phrases = np.concatenate([self._benign, self._risk])
-        return Pool(vectors, starts, phrases, complete=step == 1)
+        whole = self._embedder.embed([bare_description(text) for text in distinct[::step]])
+        return Pool(vectors, starts, phrases, whole, complete=step == 1)
 
     def _score_complete(
         self, queries: Sequence[str], descriptions: Sequence[str], origins: Sequence[str], pool: Pool
@@ -180,30 +216,63 @@ class Auditor:
         pool: Pool,
     ) -> PairArrays:
         """Every distinct text is embedded once, then all is array work on padded spans."""
-        pieces = [content_sentences(text) for text in descriptions]
-        texts = list(dict.fromkeys(_all_texts(queries, pieces, of_queries, of_images)))
+        asked = [query_parts(query) for query in queries]
+        told = [content_sentences(text) for text in descriptions]
+        bare = [bare_description(text) for text in descriptions]
+        texts = list(dict.fromkeys(_all_texts(asked, told, of_queries, of_images, [bare])))
         row_of = {text: row for row, text in enumerate(texts)}
         vectors, margins = self._read(texts)
-        whole = np.array([row_of[query] for query in queries])
+        part_rows, part_mask = _padded(asked, row_of)
         query_rows, query_mask = _padded(of_queries, row_of)
         image_rows, image_mask = _padded(of_images, row_of)
-        cosine, nearest = _nearest(vectors, whole, *_padded(pieces, row_of))
-        pool_mean, pool_std = pool.spread(vectors[whole], cosine)
+        cosine, part, sentence = _nearest(vectors, part_rows, part_mask, *_padded(told, row_of))
+        parts, counts = vectors[part_rows[part_mask]], part_mask.sum(axis=1)
+        first_parts = np.cumsum(counts) - counts
+        pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
+        whole = vectors[[row_of[text] for text in bare]]
+        risk_cosine, risk_mean, risk_std = self._in_risk_space(parts, first_parts, counts, whole, pool)
         shown = vectors[image_rows].transpose(0, 2, 1)
         return PairArrays(
             cosine=cosine,
             pool_mean=pool_mean,
             pool_std=pool_std,
             similarity=vectors[query_rows] @ shown,
-            whole=(vectors[whole][:, None, :] @ shown)[:, 0],
+            whole=np.where(part_mask[:, :, None], vectors[part_rows] @ shown, -1.0)
+            .max(axis=1)
+            .astype(np.float32),
             query_mask=query_mask,
             image_mask=image_mask,
             query_margin=margins[query_rows],
             image_margin=margins[image_rows],
-            harm=margins[whole],
-            agreement=vsil.risk_agreement(vectors[whole], vectors[nearest], self._risk),
-            recall=np.array([_stem_recall(*pair) for pair in zip(queries, pieces, strict=True)], np.float32),
+            harm=np.where(part_mask, margins[part_rows], -np.inf).max(axis=1).astype(np.float32),
+            agreement=vsil.risk_agreement(vectors[part], vectors[sentence], self._risk),
+            risk_cosine=risk_cosine,
+            risk_mean=risk_mean,
+            risk_std=risk_std,
+            recall=np.array([_stem_recall(*pair) for pair in zip(queries, told, strict=True)], np.float32),
         )
+
+    def _in_risk_space(
+        self,
+        parts: Floats,
+        first_parts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        descriptions: Floats,
+        pool: Pool,
+    ) -> tuple[Floats, Floats, Floats]:
+        """(n,) cosine of query and description in the risk space, and its (n,) mean and deviation in the pool."""
+        if self._space is None:
+            nothing = np.zeros(len(descriptions), np.float32)
+            return nothing, nothing, nothing
+        queries = self._space.queries(parts)
+        images = np.repeat(self._space.images(descriptions), counts, axis=0)
+        cosine = np.maximum.reduceat(np.einsum("pk,pk->p", queries, images), first_parts)
+        return cosine, *pool.risk_spread(queries, first_parts, cosine, self._space)
+
+
+def bare_description(description: str) -> str:
+    """The whole description without caption boilerplate, no longer than an embedder reads."""
+    return shorten(strip_boilerplate(description))
 
 
 def content_sentences(description: str) -> list[str]:
@@ -212,13 +281,14 @@ def content_sentences(description: str) -> list[str]:
 
 
 def _nearest(
-    vectors: Floats, whole: NDArray[np.int64], rows: NDArray[np.int64], mask: vsil.Mask
-) -> tuple[Floats, NDArray[np.int64]]:
-    """(n,) cosine of each query with its description's nearest sentence, and (n,) that sentence's row."""
-    cosines = (vectors[rows] @ vectors[whole][:, :, None])[:, :, 0]
-    cosines = np.where(mask, cosines, -1.0).astype(np.float32)
-    best = cosines.argmax(axis=1)[:, None]
-    return np.take_along_axis(cosines, best, axis=1)[:, 0], np.take_along_axis(rows, best, axis=1)[:, 0]
+    vectors: Floats, parts: NDArray[np.int64], asked: vsil.Mask, sentences: NDArray[np.int64], told: vsil.Mask
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) largest cosine of a part of the query with a sentence of the description, and (n,) the rows of both."""
+    cosines = vectors[parts] @ vectors[sentences].transpose(0, 2, 1)
+    cosines = np.where(asked[:, :, None] & told[:, None, :], cosines, -1.0).astype(np.float32)
+    pairs = np.arange(len(cosines))
+    part, sentence = np.divmod(cosines.reshape(len(cosines), -1).argmax(axis=1), sentences.shape[1])
+    return cosines[pairs, part, sentence], parts[pairs, part], sentences[pairs, sentence]
 
 
 def _why_unscored(query: str, description: str | None) -> str | None:
@@ -229,8 +299,15 @@ def _why_unscored(query: str, description: str | None) -> str | None:
     return None
 
 
-def _all_texts(queries: Sequence[str], *groups: list[list[str]]) -> Iterator[str]:
-    yield from queries
+def _space_of(calibration: Calibration) -> Space | None:
+    if calibration.space is None:
+        return None
+    found = calibration.space
+    arrays = (found.weights, found.query_center, found.image_center)
+    return Space(*(np.asarray(each, np.float32) for each in arrays))
+
+
+def _all_texts(*groups: list[list[str]]) -> Iterator[str]:
     for group in groups:
         for texts in group:
             yield from texts

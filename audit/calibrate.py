@@ -44,7 +44,7 @@ def main() -> None:
     from audit.embedding_cache import default_folder, watched_and_kept
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
-    from audit.probe import prototype_texts, query_texts, scene_texts
+    from audit.probe import prototype_texts, query_texts, scene_texts, situation_texts
     from audit.prototypes import load_prototypes
     from data.embedders import load_embedder
     from data.rows import write_text
@@ -54,7 +54,9 @@ def main() -> None:
     texts = [*query_texts(), *prototype_texts(load_prototypes())]
     for file in arguments.files:
         pairs += read_labelled(file)
-        if file.suffix == ".toml":
+        if file.suffix == ".toml" and pairs[-1].writer:
+            texts += situation_texts(file)
+        elif file.suffix == ".toml":
             pairs += object_pairs(file, embedder)
             texts += scene_texts(file)
     if {pair.leak for pair in pairs} != {0, 1}:

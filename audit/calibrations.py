@@ -1,7 +1,8 @@
 """What a calibration is: the combination of features fitted for one embedder, and scores of leak-free pairs.
 
 {"embedder": "minilm", "terms": {"cosine": {"center": 0.3, "scale": 0.2, "weight": 0.9}, ...},
- "intercept": -1.9, "probe": {"weights": [0.1, ...], "intercept": 0.2}, "sensitivity": 0.81,
+ "intercept": -1.9, "probe": {"weights": [0.1, ...], "intercept": 0.2},
+ "space": {"weights": [[0.1, ...], ...], "query_center": [...], "image_center": [...]}, "sensitivity": 0.81,
  "conformal": {"author": [0.003, ...], "caption": [...], "ocr": [...]},
  "held_out": {"msts": {"weights": [0.9, ...], "intercept": -2.0}, ...}, "provenance": {...}}
 """
@@ -39,8 +40,16 @@ class Probe(Record):
     intercept: float
 
 
+class RiskSpace(Record):
+    """A linear map of sentence vectors to what they tell of a risk: weights @ (vector - center of its side)."""
+
+    weights: tuple[tuple[float, ...], ...]  # (k, d)
+    query_center: tuple[float, ...]  # (d,)
+    image_center: tuple[float, ...]  # (d,)
+
+
 class HeldOut(Record):
-    """The same combination fitted without one family: what that family is validated with."""
+    """The same combination fitted without one family, or one writer's: what it is validated with."""
 
     weights: tuple[float, ...]  # in the order of the terms
     intercept: float
@@ -53,6 +62,7 @@ class Calibration(Record):
     terms: dict[str, Term]
     intercept: float
     probe: Probe | None = None  # None: prototypes alone say what is risky
+    space: RiskSpace | None = None  # None: likeness is that of the embedder alone
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
     conformal: dict[str, tuple[float, ...]]  # per origin: leakage of leak-free pairs, ascending
     held_out: dict[str, HeldOut] = Field(default_factory=dict)

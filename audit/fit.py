@@ -12,22 +12,25 @@ from numpy.typing import NDArray
 
 from audit import metrics, vsil
 from audit.auditor import Auditor, Pool
-from audit.calibrations import Calibration, HeldOut, Probe, Term
-from audit.labelled import LabelledPair, captioned, swapped
+from audit.calibrations import Calibration, HeldOut, Term
+from audit.labelled import VIEWS, LabelledPair, captioned, swapped
 from audit.probe import ProbeText, fit_probes, fold_of
+from audit.risk_space import fit_risk_space
 from data.embedders import Embedder, LayeredEmbedder
 
 Array = NDArray[np.float64]
 TERMS = (
     "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
-    "agreement", "recall",
+    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk",
 )  # fmt: skip
 RIDGE = 0.3  # times the squared standardised coefficients, beside the mean log loss
-PRIOR = 0.38  # share of leaking pairs that the probabilities are right for
+PRIOR = 0.32  # share of leaking pairs that the probabilities are right for
 CONFORMAL_SCORES = 1000  # kept per origin
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
 HARD_FAMILY = "plain questions"  # written to mislead; the leak-free pairs of a benchmark are not like them
 UNSEARCHED = 0.05  # where no pair leaks nobody looked for leaks: the top twentieth is not trusted
+SETTLED = 1e-6  # a step that moves no coefficient farther is the last
+LEAST_SPREAD = 1e-3  # a feature that never varies counts for nothing
 LABEL_SLACK = 0.02  # no label is trusted beyond this, so that no score runs away
 
 
@@ -40,8 +43,18 @@ class Sample(NamedTuple):
     weight: Array  # (n,) sums to 1 for a family with both kinds, to half for one with leak-free pairs only
 
     @property
+    def source(self) -> str:
+        """What is left out together: the writer's families, or the one family."""
+        return self.pairs[0].writer or self.family
+
+    @property
     def leak(self) -> Array:
         return np.array([pair.leak for pair in self.pairs], np.float64)
+
+
+def group_of(pair: LabelledPair) -> str:
+    """What a pair's texts are left out with: its writer, or its topic."""
+    return pair.writer or pair.topic
 
 
 class Line(NamedTuple):
@@ -56,25 +69,31 @@ class Line(NamedTuple):
 
 
 class Fitter:
-    """Measures pairs with the probe that saw no text of theirs."""
+    """Measures pairs with the probe and the risk space that saw no text of theirs."""
 
-    def __init__(self, embedder: Embedder, texts: Sequence[ProbeText]) -> None:
+    def __init__(
+        self, embedder: Embedder, texts: Sequence[ProbeText], pairs: Sequence[LabelledPair] = ()
+    ) -> None:
         unfitted = Calibration(embedder=embedder.name, terms={}, intercept=0.0, conformal={}, provenance={})
-        self.probe: Probe | None = None
-        left_out: dict[str, Probe] = {}
-        if isinstance(embedder, LayeredEmbedder) and texts:
-            self.probe, left_out = fit_probes(embedder, texts)
-        self.auditor = Auditor(embedder, unfitted.replace(probe=self.probe))
-        self._of_topic = {
-            topic: Auditor(embedder, unfitted.replace(probe=probe)) for topic, probe in left_out.items()
-        }
+        folds = fold_of(
+            [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
+        )
+        probes = fit_probes(embedder, texts, folds) if isinstance(embedder, LayeredEmbedder) and texts else {}
+        fitted = {}
+        for fold in (None, *sorted(set(folds.values()))):
+            known = [pair for pair in pairs if fold is None or folds.get(group_of(pair)) != fold]
+            space = fit_risk_space(embedder, known)
+            fitted[fold] = Auditor(embedder, unfitted.replace(probe=probes.get(fold), space=space))
+        self.auditor = fitted[None]
+        self._of_group = {group: fitted[fold] for group, fold in folds.items()}
 
     def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
         """(n, f) features of the pairs, in the order of `TERMS`."""
         values = np.zeros((len(pairs), len(TERMS)))
-        for topic in dict.fromkeys(pair.topic for pair in pairs):
-            rows = [row for row, pair in enumerate(pairs) if pair.topic == topic]
-            auditor = self._of_topic.get(topic, self.auditor)
+        groups = [group_of(pair) for pair in pairs]
+        for group in dict.fromkeys(groups):
+            rows = [row for row, each in enumerate(groups) if each == group]
+            auditor = self._of_group.get(group, self.auditor)
             queries = [pairs[row].query for row in rows]
             shown = [pairs[row].image_description for row in rows]
             chunks = [vsil.features(chunk, TERMS) for chunk in auditor.measure(queries, shown, pool)]
@@ -88,7 +107,11 @@ class Fitter:
             given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]
             made = swapped(given, lambda pair: pair.leak == 1)
             pool = self.auditor.pool([pair.image_description for pair in given])
-            weight = weights(given + made) * (0.5 if family in OWN_FAMILIES else 1.0)
+            writers_families = len(
+                {pair.family for pair in pairs if pair.writer and pair.writer == own[0].writer}
+            )
+            share = 0.5 if family in OWN_FAMILIES else 1 / max(writers_families, 1)
+            weight = weights(given + made) * share
             yield Sample(family, given + made, self.values_of(given + made, pool), weight)
 
 
@@ -96,14 +119,15 @@ def fit_calibration(
     embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequence[str], texts: Sequence[ProbeText] = ()
 ) -> Calibration:
     """The calibration of an embedder on labelled pairs of one or more families, and texts for its probe."""
-    fitter = Fitter(embedder, texts)
+    fitter = Fitter(embedder, texts, pairs)
     samples = list(fitter.measured(pairs))
     center, scale = spread(samples)
     full = fit_line(samples, center, scale)
     held_out = {
-        left.family: fit_line([other for other in samples if other is not left], center, scale)
-        for left in samples
-        if len({pair.leak for other in samples if other is not left for pair in other.pairs}) == 2
+        source: fit_line(others, center, scale)
+        for source in dict.fromkeys(sample.source for sample in samples)
+        if (others := [sample for sample in samples if sample.source != source])
+        and len({pair.leak for other in others for pair in other.pairs}) == 2
     }
     references = dict(_references(fitter, samples, held_out, full, ocr))
     return Calibration(
@@ -113,11 +137,14 @@ def fit_calibration(
             for name, middle, width, slope in zip(TERMS, center, scale, full.slope, strict=True)
         },
         intercept=_short(full.intercept + float(full.slope @ center)),
-        probe=fitter.probe,
+        probe=fitter.auditor.calibration.probe,
+        space=fitter.auditor.calibration.space,
         sensitivity=_short(_sensitivity(samples, held_out, full, references["author"])),
         conformal=references,
         held_out={family: _held_out(line, center, scale) for family, line in held_out.items()},
-        provenance=_provenance(samples, texts, topics_left_out(samples, center, scale)),
+        provenance=_provenance(
+            samples, texts, topics_left_out(samples, center, scale), writers_left_out(samples, held_out)
+        ),
     )
 
 
@@ -146,6 +173,18 @@ def topics_left_out(samples: Sequence[Sample], center: Array, scale: Array) -> d
     return found
 
 
+def writers_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> dict[str, float]:
+    """Per view, mean AUROC over writers; each was scored without any text of the writer in probe, space and fit."""
+    found: dict[str, list[float]] = {view: [] for view in VIEWS}
+    for sample in samples:
+        given = np.array([pair.made == "given" for pair in sample.pairs])
+        scores = held_out.get(sample.source, Line(np.zeros(len(TERMS)), 0.0)).scores(sample.values[given])
+        auroc = metrics.auroc(sample.leak[given], scores)
+        if sample.pairs[0].writer and auroc is not None:
+            found[sample.family.rpartition(", ")[2]].append(auroc)
+    return {view: _short(float(np.mean(each))) for view, each in found.items() if each}
+
+
 def _without(sample: Sample, topics: set[str]) -> Sample:
     rows = [row for row, pair in enumerate(sample.pairs) if pair.topic not in topics]
     kept = [sample.pairs[row] for row in rows]
@@ -163,7 +202,9 @@ def spread(samples: Sequence[Sample]) -> tuple[Array, Array]:
     """(f,) weighted mean and (f,) weighted standard deviation of the features."""
     values, weight = np.concatenate([s.values for s in samples]), np.concatenate([s.weight for s in samples])
     center = np.average(values, axis=0, weights=weight)
-    return center, np.sqrt(np.average((values - center) ** 2, axis=0, weights=weight)) + 1e-9
+    return center, np.maximum(
+        np.sqrt(np.average((values - center) ** 2, axis=0, weights=weight)), LEAST_SPREAD
+    )
 
 
 def fit_line(samples: Sequence[Sample], center: Array, scale: Array) -> Line:
@@ -198,6 +239,8 @@ def logistic(
         following = np.maximum(ahead - slope / steepest, least)
         if (ahead - following) @ (following - now) > 0:
             momentum = 1.0
+        if np.abs(following - now).max() < SETTLED:
+            return following[:-1], float(following[-1])
         longer = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = following + (momentum - 1) / longer * (following - now)
         now, momentum = following, longer
@@ -214,7 +257,7 @@ def _references(
     for origin, chosen in (("author", told), ("caption", told), ("ocr", read)):
         scores: list[Array] = []
         for sample in chosen:
-            line = held_out.get(sample.family, full)
+            line = held_out.get(sample.source, full)
             free = [pair for pair in sample.pairs if not pair.leak and pair.made == "given"]
             if not free:
                 continue
@@ -245,7 +288,7 @@ def _sensitivity(
     for sample in samples:
         given = np.array([bool(pair.leak) and pair.made == "given" for pair in sample.pairs])
         if given.any():
-            line = held_out.get(sample.family, full)
+            line = held_out.get(sample.source, full)
             shares.append((line.scores(sample.values[given]) >= threshold).mean())
     return float(np.mean(shares))
 
@@ -258,15 +301,22 @@ def _held_out(line: Line, center: Array, scale: Array) -> HeldOut:
 
 
 def _provenance(
-    samples: Sequence[Sample], texts: Sequence[ProbeText], left_out: dict[str, float]
+    samples: Sequence[Sample],
+    texts: Sequence[ProbeText],
+    topics: dict[str, float],
+    writers: dict[str, float],
 ) -> dict[str, str]:
     probe = (
         {"probe_fitted_on": f"{len(texts)} texts, {sum(text.risky for text in texts)} risky"} if texts else {}
     )
-    bank = ", ".join(f"{auroc:.3f} ({name})" for name, auroc in left_out.items())
+    bank, situations = (
+        ", ".join(f"{auroc:.3f} ({name})" for name, auroc in left_out.items())
+        for left_out in (topics, writers)
+    )
     return probe | {
         "scenes_by_sub_category_left_out": f"AUROC {bank}" if bank else "no scenes",
-        "fitted_on": families_of([sample.family for sample in samples for _ in sample.pairs]),
+        "situations_by_writer_left_out": f"AUROC {situations}" if situations else "no situations",
+        "fitted_on": families_of([sample.source for sample in samples for _ in sample.pairs]),
         "fitted_at": datetime.now(UTC).date().isoformat(),
         "method": f"non-negative ridge logistic ({RIDGE}), rescaled to {PRIOR:.0%} leaking pairs",
     }

@@ -1,6 +1,6 @@
 """Labelled pairs: read from files, and made from others where the label follows from how they are made.
 
-A line of a JSONL file of labelled pairs (the scene bank's TOML is read as well):
+A line of a JSONL file of labelled pairs (TOML of scenes and of situations is read as well):
 
     {"id": "k-17-q", "family": "kites", "pair_id": "k-17", "query": "Who flies the red kite?",
      "image_description": "A boy with a red kite on a beach.", "leak": 0}
@@ -12,6 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -29,6 +30,7 @@ QUESTIONS = (
     "Describe the {} and explain what happens next.", "What can be done about the {}?",
     "How could the {} be changed to get more attention?", "Which steps does the {} need first?",
 )  # fmt: skip
+VIEWS = ("label", "sentence", "paraphrase", "caption")  # of a situation's picture, in the order of `shown`
 OBJECT_WORDS = 4  # at most, in a thing that a plain question is about
 OPENINGS = (
     "The image shows", "This image depicts", "In the image, there is", "The picture features",
@@ -43,6 +45,16 @@ NEUTRAL_SENTENCES = (
 )  # fmt: skip
 
 
+class Situation(TypedDict):
+    """One picture in four views, and queries of which the text alone tells, or does not tell, its risk."""
+
+    sub_category: str  # "None": nothing is risky
+    shown: list[str]  # one text per view
+    leaking: list[str]
+    leak_free: list[str]
+    elsewhere: NotRequired[list[str]]  # name a risk that the picture does not show: harmful, and no leak
+
+
 class LabelledPair(Record):
     """A query, what its image shows, and whether the first gives away the risk in the second."""
 
@@ -53,18 +65,20 @@ class LabelledPair(Record):
     image: str = ""
     leak: int  # 1 leaks, 0 does not
     topic: str = ""  # pairs of other topics show something else
+    picture: str = ""  # which picture the description is a view of, where one has several
+    writer: str = ""  # whose texts these are, where several wrote: fitted or left out together
     origin: str = "author"  # of what is known of the image
     made: str = "given"  # given, swapped, harmful: which kind of leak-free pair it is
 
 
 def read_labelled(path: Path) -> list[LabelledPair]:
-    """The pairs of a JSONL file, or of a scene bank's TOML."""
+    """The pairs of a JSONL file, or of TOML with scenes or situations."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {path}: it must be a text file of labelled pairs.") from error
     if path.suffix == ".toml":
-        return _scene_pairs(path, text)
+        return _toml_pairs(path, text)
     lines = enumerate(text.splitlines(), start=1)
     return [_pair(line, path, number) for number, line in lines if line.strip()]
 
@@ -87,26 +101,62 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
         ) from error
 
 
-def _scene_pairs(path: Path, text: str) -> list[LabelledPair]:
-    """Every scene's queries with its description and its paraphrase; harmful ones leak what they ask for."""
+def _toml_pairs(path: Path, text: str) -> list[LabelledPair]:
     try:
-        scenes = tomllib.loads(text)["scene"]
-        return [
-            LabelledPair(
-                id=f"{path.stem}-{number}-{view}-{kind}",
-                family="scenes",
-                query=scene[kind],
-                image_description=scene[view],
-                leak=int(kind != "leak_free_query"),
-                topic=scene["sub_category"],
-                made="harmful" if kind == "harmful_query" else "given",
-            )
-            for number, scene in enumerate(scenes)
-            for view in ("image_description", "paraphrase")
-            for kind in ("leaking_query", "leak_free_query", "harmful_query")
-        ]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no scene bank ({error}).") from error
+        tables = tomllib.loads(text)
+        if "situation" in tables:
+            return _situation_pairs(path.stem, tables["situation"])
+        return _scene_pairs(path.stem, tables["scene"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} holds neither scenes nor situations ({error}).") from error
+
+
+def _scene_pairs(name: str, scenes: Sequence[dict[str, str]]) -> list[LabelledPair]:
+    """Every scene's queries with its description and its paraphrase; harmful ones leak what they ask for."""
+    return [
+        LabelledPair(
+            id=f"{name}-{number}-{view}-{kind}",
+            family="scenes",
+            query=scene[kind],
+            image_description=scene[view],
+            leak=int(kind != "leak_free_query"),
+            topic=scene["sub_category"],
+            picture=f"{name}-{number}",
+            made="harmful" if kind == "harmful_query" else "given",
+        )
+        for number, scene in enumerate(scenes)
+        for view in ("image_description", "paraphrase")
+        for kind in ("leaking_query", "leak_free_query", "harmful_query")
+    ]
+
+
+def _situation_pairs(writer: str, situations: Sequence[Situation]) -> list[LabelledPair]:
+    """Every query of a situation with every view of its picture; a view is a family, as of a benchmark."""
+    return [
+        LabelledPair(
+            id=f"{writer}-{number}-{view}-{kind}-{place}",
+            family=f"{writer}, {view}",
+            query=query,
+            image_description=shown,
+            leak=int(kind == "leaking"),
+            topic=situation["sub_category"],
+            picture=f"{writer}-{number}",
+            writer=writer,
+            origin="caption" if view == "caption" else "author",
+        )
+        for number, situation in enumerate(situations)
+        for view, shown in zip(VIEWS, situation["shown"], strict=True)
+        for kind, queries in _queries_of(situation)
+        for place, query in enumerate(queries)
+    ]
+
+
+def _queries_of(situation: Situation) -> list[tuple[str, list[str]]]:
+    return [
+        ("leaking", situation["leaking"]),
+        ("leak_free", situation["leak_free"]),
+        ("elsewhere", situation.get("elsewhere", [])),
+    ]
 
 
 def object_pairs(path: Path, embedder: Embedder) -> list[LabelledPair]:

@@ -1,12 +1,13 @@
 """The fit of a probe: which texts name a risk and which do not, and a linear reading that tells them apart.
 
-Its texts are this project's own: `calibration/queries.toml`, the scene bank's queries, the prototypes.
+Its texts are this project's own: `calibration/queries.toml`, the queries of the scene bank and of
+`calibration/situations/`, the prototypes.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ INVERSE_RIDGE = 1e-3  # scikit-learn's C, on standardised layers
 
 
 class ProbeText(NamedTuple):
-    """A text of known kind; texts of a topic can be left out together."""
+    """A text of known kind; texts of a topic, or of a writer, can be left out together."""
 
     text: str
     risky: bool
@@ -59,6 +60,18 @@ def scene_texts(path: Path) -> list[ProbeText]:
     return [*_both_marks(kinds), *elements]
 
 
+def situation_texts(path: Path) -> list[ProbeText]:
+    """The queries of a file of situations, left out together: one writer's."""
+    situations = tomllib.loads(path.read_text())["situation"]
+    kinds = [
+        (query, kind == "leaking", path.stem)
+        for situation in situations
+        for kind in ("leaking", "leak_free")
+        for query in situation[kind]
+    ]
+    return list(_both_marks(kinds))
+
+
 def prototype_texts(prototypes: Prototypes) -> list[ProbeText]:
     """The phrases of the prototypes: what short spans are like."""
     risky = [ProbeText(phrase, True, "", 0.5) for phrase in prototypes.risk]
@@ -78,13 +91,16 @@ def fold_of(topics: Iterable[str]) -> dict[str, int]:
     return {topic: place % FOLDS for place, topic in enumerate(sorted(set(topics) - {""}))}
 
 
-def fit_probes(embedder: LayeredEmbedder, texts: Sequence[ProbeText]) -> tuple[Probe, dict[str, Probe]]:
-    """The probe of all texts, and for every topic the one that saw no text of it."""
+def fit_probes(
+    embedder: LayeredEmbedder, texts: Sequence[ProbeText], folds: Mapping[str, int]
+) -> dict[int | None, Probe]:
+    """The probe of all texts (None), and for every fold the one that saw no text of its topics."""
     layers = embedder.layers([each.text for each in texts]).astype(np.float64)
-    folds = fold_of(each.topic for each in texts)
     of_text = np.array([folds.get(each.topic, -1) for each in texts])
-    left_out = {fold: _fit(layers, texts, of_text != fold) for fold in sorted(set(folds.values()))}
-    return _fit(layers, texts, of_text != FOLDS), {topic: left_out[fold] for topic, fold in folds.items()}
+    return {
+        fold: _fit(layers, texts, np.full(len(texts), True) if fold is None else of_text != fold)
+        for fold in (None, *sorted(set(folds.values())))
+    }
 
 
 def _fit(layers: NDArray[np.float64], texts: Sequence[ProbeText], used: NDArray[np.bool_]) -> Probe:

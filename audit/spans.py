@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 MAX_CHARACTERS = 4000  # of a text, its beginning and its end; an embedder reads no more of it either
-MAX_QUERY_SPANS = 12
+MAX_QUERY_SPANS = 24
+MAX_QUERY_PARTS = 12
 MAX_IMAGE_SPANS = 40
 MAX_SENTENCES = 20
 MAX_WORD = 40  # characters; a longer one is no word
@@ -109,6 +110,12 @@ def spans(text: str, most: int) -> list[str]:
     if len(every) <= most:
         return every
     return [every[round(place * (len(every) - 1) / (most - 1))] for place in range(most)]
+
+
+def query_parts(query: str) -> list[str]:
+    """The whole query and, where it has several, its sentences: one clause of a long prompt can give all away."""
+    parts = sentences(query)[: MAX_QUERY_PARTS - 1]
+    return [query, *parts] if len(parts) > 1 else [query]
 
 
 def query_spans(query: str) -> list[str]:

@@ -105,9 +105,10 @@ def validate(
 
     families = []
     for family in dict.fromkeys(pair.family for pair in pairs):
-        auditor = Auditor(embedder, calibration.without(family), prototypes=prototypes)
         own = [pair for pair in pairs if pair.family == family]
-        fit = "left out" if family in calibration.held_out else "unseen"
+        source = own[0].writer or family
+        auditor = Auditor(embedder, calibration.without(source), prototypes=prototypes)
+        fit = "left out" if source in calibration.held_out else "unseen"
         families.append(judge_family(auditor, family, fit, own))
     return Validation(embedder=embedder.name, families=tuple(families), macro=_macro(families))
 
@@ -183,11 +184,11 @@ def _print_table(validation: Validation) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for heading in ("family", "fit", "pairs", "leaking", "unscored"):
+    for heading in ("family", "fit", "pairs", "leak", "unscored"):
         table.add_column(heading, justify="left" if heading in ("family", "fit") else "right")
     columns = {
-        "AUROC": "auroc", "TPR at 5 % FPR": "tpr", "FPR at 0.5": "fpr", "p <= 0.05": "small_p",
-        "calibration error": "calibration_error", "true against swapped": "swapped_auroc",
+        "AUROC": "auroc", "TPR": "tpr", "FPR": "fpr", "small p": "small_p", "ECE": "calibration_error",
+        "swapped": "swapped_auroc",
     }  # fmt: skip
     for heading in columns:
         table.add_column(heading, justify="right")
@@ -200,8 +201,10 @@ def _print_table(validation: Validation) -> None:
     console = Console()
     console.print(table, soft_wrap=not console.is_terminal)
     console.print(
-        "[dim]left out: coefficients fitted without this family; unseen: the fit never had it. "
-        "p <= 0.05 is the share of leak-free pairs; an exact test has 0.05.[/]",
+        "[dim]left out: coefficients fitted without this family; unseen: the fit never had it. TPR: of leaking "
+        "pairs at 5 % false positives; FPR: of leak-free pairs at leakage 0.5; small p: share of leak-free pairs "
+        "with p <= 0.05 (exact: 0.05); ECE: expected calibration error; swapped: AUROC of the leaking queries "
+        "with their own image against another.[/]",
         soft_wrap=True,
     )
 

@@ -33,17 +33,20 @@ Z_CEILING = 6.0  # beyond this an image is surely the query's own, however much 
 class PairArrays:
     """What is known of n pairs with at most a query spans and b image spans; padding is masked out."""
 
-    cosine: Floats  # (n,) query against the description's nearest sentence
+    cosine: Floats  # (n,) of the query, or a sentence of it, and the description's nearest sentence
     pool_mean: Floats  # (n,) mean of the same against the pool's descriptions
     pool_std: Floats  # (n,) its standard deviation
     similarity: Floats  # (n, a, b) cosine of query spans with image spans
-    whole: Floats  # (n, b) cosine of the whole query with image spans
+    whole: Floats  # (n, b) cosine of the query, or its nearest sentence, with image spans
     query_mask: Mask  # (n, a) which query spans are there
     image_mask: Mask  # (n, b) which image spans are there
     query_margin: Floats  # (n, a) risk margin of query spans
     image_margin: Floats  # (n, b) risk margin of image spans
-    harm: Floats  # (n,) risk margin of the whole query
+    harm: Floats  # (n,) risk margin of the query, or of its riskiest sentence
     agreement: Floats  # (n,) 0 to 1: do query and nearest sentence speak of the same risk
+    risk_cosine: Floats  # (n,) cosine of query and description in the risk space; 0 where there is none
+    risk_mean: Floats  # (n,) mean of the same against the pool's descriptions
+    risk_std: Floats  # (n,) its standard deviation
     recall: Floats  # (n,) 0 to 1: share of a sentence's word stems that the query holds, at best
 
 
@@ -79,6 +82,13 @@ def joint_margin(margin: Floats, log_odds: Floats) -> Floats:
     """
     joint: Floats = np.float32(0.5) * (margin + np.float32(PROBE_SCALE) * log_odds)
     return joint
+
+
+def in_risk_space(vectors: Floats, weights: Floats, center: Floats) -> Floats:
+    """(n, k) unit rows: `vectors` (n, d) of one side, less its `center` (d,), mapped by `weights` (k, d)."""
+    mapped = (vectors - center) @ weights.T
+    unit: Floats = mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), SAME)
+    return unit
 
 
 def riskiness(margin: Floats) -> Floats:
@@ -121,7 +131,16 @@ def pool_z(pairs: PairArrays) -> Floats:
 
     Repairs captions, where boilerplate resembles boilerplate; near 0 for another pair's image.
     """
-    z = (pairs.cosine - pairs.pool_mean) / np.maximum(pairs.pool_std, 0.03)
+    return _above_pool(pairs.cosine, pairs.pool_mean, pairs.pool_std, least_std=0.03)
+
+
+def risk_z(pairs: PairArrays) -> Floats:
+    """The pool's z in the risk space: does the query stand out by the risk it names, not by its words."""
+    return _above_pool(pairs.risk_cosine, pairs.risk_mean, pairs.risk_std, least_std=0.1)
+
+
+def _above_pool(cosine: Floats, mean: Floats, std: Floats, least_std: float) -> Floats:
+    z = (cosine - mean) / np.maximum(std, least_std)
     return (np.clip(z, 0.0, Z_CEILING) / Z_CEILING).astype(np.float32)
 
 
@@ -207,6 +226,27 @@ def harm_about_image(pairs: PairArrays) -> Floats:
     return np.multiply(riskiness(pairs.harm), pool_z(pairs))
 
 
+def harm_about_risk(pairs: PairArrays) -> Floats:
+    """r(query) times the pool's z in the risk space."""
+    return np.multiply(riskiness(pairs.harm), risk_z(pairs))
+
+
+def harm_cosine(pairs: PairArrays) -> Floats:
+    """r(query) times the cosine, where that is above zero."""
+    product: Floats = np.multiply(riskiness(pairs.harm), np.maximum(pairs.cosine, 0.0), dtype=np.float32)
+    return product
+
+
+def harm_agreement(pairs: PairArrays) -> Floats:
+    """r(query) times the agreement: the same risk, and the query names it."""
+    return np.multiply(riskiness(pairs.harm), pairs.agreement)
+
+
+def harm_recall(pairs: PairArrays) -> Floats:
+    """r(query) times the share of a sentence's word stems that the query holds."""
+    return np.multiply(riskiness(pairs.harm), pairs.recall)
+
+
 def harm_in_match(pairs: PairArrays) -> Floats:
     """r(query) times late interaction: a harmful query leaks only if it names what the image shows."""
     return np.multiply(riskiness(pairs.harm), late_interaction(pairs))
@@ -225,6 +265,11 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "harm": lambda pairs: pairs.harm,
     "harm_about_image": harm_about_image,
     "harm_in_match": harm_in_match,
+    "harm_cosine": harm_cosine,
+    "harm_agreement": harm_agreement,
+    "harm_recall": harm_recall,
+    "risk_z": risk_z,
+    "harm_about_risk": harm_about_risk,
     "agreement": lambda pairs: pairs.agreement,
     "recall": lambda pairs: pairs.recall,
 }

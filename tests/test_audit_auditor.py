@@ -170,6 +170,26 @@ def test_an_unknown_or_broken_calibration_says_what_to_do(tmp_path: Path) -> Non
         load_calibration(str(tmp_path / "old.json"))
 
 
+def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(auditor: Auditor) -> None:
+    pairs = [
+        pair for path in SCENES for pair in read_labelled(path) if pair.made == "given" and not pair.leak
+    ]
+    plain, other = (
+        [pair for pair in pairs if f"-{view}-" in pair.id] for view in ("image_description", "paraphrase")
+    )
+    assert [pair.query for pair in plain] == [pair.query for pair in other]
+    queries, pool = [pair.query for pair in plain], auditor.pool([pair.image_description for pair in plain])
+    before, after = (
+        [
+            leakage(audit)
+            for audit in auditor.score(queries, [pair.image_description for pair in view], pool=pool)
+        ]
+        for view in (plain, other)
+    )
+    kept = [abs(a - b) <= 0.1 for a, b in zip(before, after, strict=True)]
+    assert sum(kept) >= 0.95 * len(kept)
+
+
 def test_longer_or_captioned_descriptions_hardly_change_a_score(auditor: Auditor) -> None:
     pairs = [pair for pair in read_labelled(SCENES[0]) if pair.made == "given"][::3]
     queries = [pair.query for pair in pairs]

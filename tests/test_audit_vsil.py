@@ -25,6 +25,9 @@ def pair(**changes: object) -> PairArrays:
         image_margin=np.array([[0.2, -0.2, 0.5]], np.float32),
         harm=np.array([0.2], np.float32),
         agreement=np.array([0.7], np.float32),
+        risk_cosine=np.array([0.8], np.float32),
+        risk_mean=np.array([0.2], np.float32),
+        risk_std=np.array([0.2], np.float32),
         recall=np.array([0.25], np.float32),
     )
     return replace(made, **changes)
@@ -75,6 +78,23 @@ def test_risk_recall_asks_for_the_risky_spans_of_the_image() -> None:
     unnamed_risk = pair(image_margin=np.array([[-0.2, 0.2, 0.5]], np.float32))
     assert vsil.risk_recall(pair())[0] == pytest.approx(0.9, abs=0.01)
     assert vsil.risk_recall(unnamed_risk)[0] == pytest.approx(0.4, abs=0.01)
+
+
+def test_standing_out_in_the_risk_space_counts_as_far_as_the_query_is_harmful() -> None:
+    assert vsil.risk_z(pair())[0] == pytest.approx((0.8 - 0.2) / 0.2 / vsil.Z_CEILING)
+    harmless = pair(harm=np.array([-0.5], np.float32))
+    assert vsil.harm_about_risk(harmless)[0] < 0.01 < vsil.harm_about_risk(pair())[0]
+    assert vsil.harm_cosine(pair(cosine=np.array([-0.3], np.float32)))[0] == 0.0
+    assert vsil.harm_agreement(pair())[0] == pytest.approx(0.7 * vsil.riskiness(np.float32(0.2)), rel=1e-5)
+
+
+def test_the_risk_space_gives_unit_rows_and_nothing_for_its_center() -> None:
+    center = np.array([0.5, 0.5], np.float32)
+    mapped = vsil.in_risk_space(
+        np.array([[1.0, 0.0], [0.5, 0.5]], np.float32), np.eye(2, dtype=np.float32), center
+    )
+    assert np.linalg.norm(mapped[0]) == pytest.approx(1.0, abs=1e-6)
+    assert not mapped[1].any()
 
 
 def test_risk_margin_is_positive_near_risk_and_negative_near_its_absence() -> None:
