@@ -197,15 +197,15 @@ class Auditor:
             spans = [query_spans(query) for query in some], [image_spans(text) for text in shown]
             yield self._measure(some, shown, *spans, pool)
 
-    def _read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
-        """(n, d) vectors of the texts, and (n,) how risky each is, as a margin."""
+    def _read(self, texts: Sequence[str], weighed: int) -> tuple[Floats, Floats]:
+        """(n, d) vectors of the texts, and (weighed,) how risky each of the first ones is, as a margin."""
         if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
             vectors = self._embedder.embed(texts)
-            return vectors, vsil.risk_margin(vectors, self._risk, self._benign)
+            return vectors, vsil.risk_margin(vectors[:weighed], self._risk, self._benign)
         weights = np.asarray(self._probe.weights, np.float32)
         vectors, readings = self._embedder.embed_probed(texts, weights)
-        margins = vsil.risk_margin(vectors, self._risk, self._benign)
-        return vectors, vsil.joint_margin(margins, readings + np.float32(self._probe.intercept))
+        margins = vsil.risk_margin(vectors[:weighed], self._risk, self._benign)
+        return vectors, vsil.joint_margin(margins, readings[:weighed] + np.float32(self._probe.intercept))
 
     def _measure(
         self,
@@ -219,9 +219,10 @@ class Auditor:
         asked = [query_parts(query) for query in queries]
         told = [content_sentences(text) for text in descriptions]
         bare = [bare_description(text) for text in descriptions]
-        texts = list(dict.fromkeys(_all_texts(asked, told, of_queries, of_images, [bare])))
+        weighed = dict.fromkeys(_all_texts(asked, of_queries, of_images))
+        texts = list(weighed | dict.fromkeys(_all_texts(told, [bare])))
         row_of = {text: row for row, text in enumerate(texts)}
-        vectors, margins = self._read(texts)
+        vectors, margins = self._read(texts, len(weighed))
         part_rows, part_mask = _padded(asked, row_of)
         query_rows, query_mask = _padded(of_queries, row_of)
         image_rows, image_mask = _padded(of_images, row_of)

@@ -1,13 +1,13 @@
 r"""Fits the combination of features for an embedder on labelled pairs, and keeps what it needs to be checked.
 
     python -m audit.calibrate construct/offline/scenes/*.toml audit/calibration/plain_questions.jsonl \
-        labelled/*.jsonl --embedder minilm --ocr figstep mm_safetybench
+        audit/calibration/situations/*.toml labelled/*.jsonl --embedder minilm --ocr figstep mm_safetybench
 
 Every family weighs the same. Beside the given pairs stand made ones: leaking queries with another image,
 harmful queries with another image, plain questions about one thing in a scene. Coefficients are kept from
 falling below zero, strongly regularised, and rescaled afterwards, so that they rank by what families share.
-Where the embedder shows its layers, a probe for risk is fitted on them first, with this project's own texts;
-a scene is then measured by a probe that saw no text of its sub-category.
+Where the embedder shows its layers, a probe for risk is fitted on them first, and of scenes and situations a risk
+space, with this project's own texts; a pair is then measured by those that saw no text of its sub-category or writer.
 """
 
 from __future__ import annotations

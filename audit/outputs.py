@@ -16,7 +16,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,10 @@ def write_jsonl(path: Path, sources: Sequence[Audited]) -> None:
                 file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
+def _spans(spans: Sequence[Span]) -> list[dict[str, object]]:
+    return [{"text": span.text, "weight": span.weight} for span in spans]
+
+
 def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHING) -> dict[str, object]:
     """What audit.jsonl says of one pair."""
     return {
@@ -56,8 +59,8 @@ def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHI
         "text_harm": _rounded(audit.text_harm),
         "p_value": _rounded(audit.p_value),
         "leaks": audit.leaks,
-        "query_spans": [asdict(span) for span in audit.query_spans],
-        "image_spans": [asdict(span) for span in audit.image_spans],
+        "query_spans": _spans(audit.query_spans),
+        "image_spans": _spans(audit.image_spans),
         "content_from": audit.content_from if audit.leakage is not None else None,
         "image_content": content.made,
         "content_note": content.note,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 MAX_CHARACTERS = 4000  # of a text, its beginning and its end; an embedder reads no more of it either
@@ -51,6 +52,7 @@ _BOILERPLATE = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # spans, sentences and the whole are made from the same description
 def strip_boilerplate(description: str) -> str:
     """The description without a caption's opening ("The image shows ..."), sentence by sentence."""
     kept = []
