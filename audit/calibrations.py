@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, ValidationError
 
-from audit import vsil
-from audit.vsil import Floats, PairArrays
+from audit import features
+from audit.features import Floats, PairArrays
 from data.errors import UserError, unknown
 from data.records import Record
 
@@ -74,8 +74,8 @@ class Calibration(Record):
         center = np.array([term.center for term in terms])
         scale = np.array([term.scale for term in terms])
         weight = np.array([term.weight for term in terms])
-        standard = (vsil.features(pairs, self.terms) - center) / scale
-        return vsil.sigmoid(standard @ weight + self.intercept)
+        standard = (features.features_of(pairs, self.terms) - center) / scale
+        return features.sigmoid(standard @ weight + self.intercept)
 
     def without(self, family: str) -> Calibration:
         """The calibration fitted without `family`; this one where the family took no part."""
@@ -101,7 +101,7 @@ def load_calibration(embedder_name: str) -> Calibration:
         raise UserError(
             f"{path} is not a calibration: fit it again with `python -m audit.calibrate`."
         ) from error
-    strangers = calibration.terms.keys() - vsil.FEATURES.keys()
+    strangers = calibration.terms.keys() - features.FEATURES.keys()
     if strangers or not calibration.conformal.get("author"):
         raise UserError(f"{path} is of another version: fit it again with `python -m audit.calibrate`.")
     return calibration

@@ -16,8 +16,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from audit.auditor import content_sentences
-from audit.spans import image_spans
+from audit.spans import content_sentences, image_spans
 from data.embedders import Embedder
 from data.errors import UserError
 from data.records import Record, pair_id, seed_of

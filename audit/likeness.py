@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import vsil
 from audit.descriptions import CUT
+from audit.features import SAME, Floats
 from audit.pictures import Looker, keep, known, look_at
-from audit.vsil import Floats
 from data.errors import RowFailed
 from data.llm.cache import ResponseCache
 from data.progress import StageProgress
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 1_000_000  # a CLIP looks at 50,000 to 150,000
 POOL_SIZE = 1000  # pictures a query is compared with
 CHUNK = 1000  # queries compared at a time
+LEAST_OTHERS = 5  # pictures that one can be said to stand out from
 TEXTS = 64  # embedded at once
 PICTURES = 16
 
@@ -78,10 +78,10 @@ class Likeness:
         asked = list(dict.fromkeys(queries[row] for row in rows))
         vectors, cut = self._read(asked)
         number = {query: at for at, query in enumerate(asked)}
-        images = vsil.centred(np.stack([_unpacked(vector) for vector in place]))
+        images = centred(np.stack([_unpacked(vector) for vector in place]))
         of_rows = np.array([number[queries[row]] for row in rows])
         own = np.array([place[packed[path]] for row in rows if (path := paths[row]) is not None])
-        z = _in_chunks(vsil.centred(vectors)[of_rows], images, own)
+        z = _in_chunks(centred(vectors)[of_rows], images, own)
         for at, row in enumerate(rows):
             alike[row] = _alike(float(z[at]), bool(cut[of_rows[at]]))
         return alike
@@ -113,11 +113,43 @@ class Likeness:
         )
 
 
+def centred(vectors: Floats) -> Floats:
+    """(n, d) unit rows after the mean row is taken off; a row that hardly differs from the mean becomes zero.
+
+    `vectors` (n, d), unit rows of one modality: in CLIP and its kin pictures and texts fill two cones, and
+    the gap between them is in every cosine (Liang et al., Mind the Gap, NeurIPS 2022).
+    """
+    away = vectors - vectors.mean(axis=0, keepdims=True)
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    unit = np.where(length > SAME, away / np.maximum(length, SAME), 0.0)
+    return unit.astype(np.float32)
+
+
+def image_query_z(
+    queries: Floats, images: Floats, own: NDArray[np.int64], pool: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """(n,) cosine of query i with its image own[i], and (n,) the same in standard deviations of the others.
+
+    z = (cos(q, own) - mean of cos(q, other)) / standard deviation of cos(q, other), over the images `pool`
+    (k,) names without the query's own. `queries` (n, d) and `images` (m, d) are centred rows. NaN where fewer
+    than `LEAST_OTHERS` others are there; 0 for a query that is as near to all.
+    """
+    cosine = np.einsum("nd,nd->n", queries, images[own])
+    others = queries @ images[pool].T
+    there = pool[None, :] != own[:, None]
+    count = there.sum(axis=1)
+    few = np.maximum(count, 1)
+    mean = np.where(there, others, 0.0).sum(axis=1) / few
+    spread = np.sqrt(np.where(there, (others - mean[:, None]) ** 2, 0.0).sum(axis=1) / few)
+    z = np.where(spread > SAME, (cosine - mean) / np.maximum(spread, SAME), 0.0)
+    return cosine.astype(np.float32), np.where(count >= LEAST_OTHERS, z, np.nan).astype(np.float32)
+
+
 def _in_chunks(queries: Floats, images: Floats, own: NDArray[np.int64]) -> Floats:
     """(n,) z of every pair; of many pictures an even pick stands for all."""
     pool = np.arange(0, len(images), -(-len(images) // POOL_SIZE))
     parts = [
-        vsil.image_query_z(queries[start : start + CHUNK], images, own[start : start + CHUNK], pool)[1]
+        image_query_z(queries[start : start + CHUNK], images, own[start : start + CHUNK], pool)[1]
         for start in range(0, len(queries), CHUNK)
     ]
     return np.concatenate(parts)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.features import Floats, Mask
+
 Array = NDArray[np.float64]
 
 
@@ -89,3 +91,28 @@ def prevalence(
         rogan_gladen(float(low), sensitivity, false_positive_rate),
         rogan_gladen(float(high), sensitivity, false_positive_rate),
     )
+
+
+def conformal_p(scores: Floats, calibration: Floats) -> Floats:
+    """(n,) (1 + number of leak-free calibration scores at least as high) / (1 + their number).
+
+    `calibration` (m,) in any order; Vovk et al., Algorithmic Learning in a Random World, 2005.
+    """
+    ordered = np.sort(calibration)
+    above = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    return ((1.0 + above) / (1.0 + len(ordered))).astype(np.float32)
+
+
+def benjamini_hochberg(p_values: Floats, rate: float) -> Mask:
+    """(n,) which rows to flag so that the expected share of false flags is at most `rate`.
+
+    Benjamini and Hochberg, J. R. Stat. Soc. B 57, 1995; conformal p-values of one calibration set keep it
+    valid (Bates et al., Ann. Stat. 51, 2023).
+    """
+    n = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    passed = np.flatnonzero(p_values[order] <= rate * np.arange(1, n + 1) / max(n, 1))
+    flags = np.zeros(n, dtype=np.bool_)
+    if len(passed):
+        flags[order[: passed[-1] + 1]] = True
+    return flags

@@ -34,7 +34,8 @@ def main() -> int:
 
 def _auditor(path: Path, embedder: str) -> tuple[Callable[[str, str, str], Audit], int]:
     """What audits one pair, and how many descriptions its pool holds."""
-    from audit.auditor import Auditor, load_calibration
+    from audit.auditor import Auditor
+    from audit.calibrations import load_calibration
     from data.embedders import load_embedder
 
     if not path.exists():

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from audit.auditor import bare_description
 from audit.calibrations import RiskSpace
+from audit.features import Floats
 from audit.labelled import LabelledPair
-from audit.vsil import Floats
+from audit.spans import bare_description
 from data.embedders import Embedder
 
 if TYPE_CHECKING:

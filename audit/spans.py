@@ -128,3 +128,13 @@ def query_spans(query: str) -> list[str]:
 def image_spans(description: str) -> list[str]:
     """The description's spans, its caption boilerplate left out."""
     return spans(strip_boilerplate(description), MAX_IMAGE_SPANS)
+
+
+def bare_description(description: str) -> str:
+    """The whole description without caption boilerplate, no longer than an embedder reads."""
+    return shorten(strip_boilerplate(description))
+
+
+def content_sentences(description: str) -> list[str]:
+    """The description's sentences without caption boilerplate."""
+    return sentences(strip_boilerplate(description))

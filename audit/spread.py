@@ -8,8 +8,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from audit.auditor import Auditor, Pool, load_calibration
-from audit.vsil import benjamini_hochberg
+from audit.auditor import Auditor
+from audit.calibrations import load_calibration
+from audit.metrics import benjamini_hochberg
+from audit.pool import Pool
 from data.embedders import load_embedder
 from data.engines import Engine, Work
 from data.errors import RowFailed, UserError

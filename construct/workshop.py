@@ -136,7 +136,8 @@ class Workshop:
 
     @cached_property
     def auditor(self) -> Auditor:
-        from audit.auditor import Auditor, load_calibration
+        from audit.auditor import Auditor
+        from audit.calibrations import load_calibration
 
         calibration = load_calibration(self.profile.audit.embedder)
         return Auditor(

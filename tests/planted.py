@@ -50,7 +50,8 @@ class Planted:
 
 def plant(folder: Path, minilm: Embedder) -> Planted:
     """Every scene of the bank with its sketch, faults among and after them; leaks audited, all verified."""
-    from audit.auditor import Auditor, load_calibration
+    from audit.auditor import Auditor
+    from audit.calibrations import load_calibration
     from generate_images.sketch import Sketch
 
     scenes = load_scenes()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit import vsil
+from audit import likeness
 from audit.descriptions import CUT, Content, cautions
 from audit.likeness import Likeness
 from data.errors import UserError
@@ -18,41 +18,43 @@ QUERIES = ["a kite over a beach", "two dogs below it", "a lamp near the red box"
            "children run below it", "the kite and the lamp", "a kite over a beach", "is it noon?"]  # fmt: skip
 
 
-def unit(rows: np.ndarray) -> vsil.Floats:
+def unit(rows: np.ndarray) -> likeness.Floats:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_centring_takes_off_what_all_have_in_common() -> None:
     chance = np.random.default_rng(0)
     gap = np.array([5.0, 0, 0, 0])
-    centred = vsil.centred(unit(chance.normal(size=(40, 4)) + gap))
+    centred = likeness.centred(unit(chance.normal(size=(40, 4)) + gap))
     assert np.allclose(np.linalg.norm(centred, axis=1), 1, atol=1e-5)
     assert abs(float((centred @ centred.T).mean())) < 0.05
     same = np.repeat(unit(chance.normal(size=(1, 4))), 9, axis=0)
-    assert not vsil.centred(same).any()  # and not rounding noise blown up to length one
+    assert not likeness.centred(same).any()  # and not rounding noise blown up to length one
 
 
 def test_z_is_how_far_the_own_picture_stands_out_from_the_others() -> None:
     chance = np.random.default_rng(1)
     queries, images = unit(chance.normal(size=(5, 8))), unit(chance.normal(size=(12, 8)))
     own = np.array([0, 3, 3, 11, 7])
-    cosine, z = vsil.image_query_z(queries, images, own, np.arange(12))
+    cosine, z = likeness.image_query_z(queries, images, own, np.arange(12))
     for row, at in enumerate(own):
         others = [float(queries[row] @ images[other]) for other in range(12) if other != at]
         assert cosine[row] == pytest.approx(float(queries[row] @ images[at]), abs=1e-6)
         expected = (float(queries[row] @ images[at]) - np.mean(others)) / np.std(others)
         assert z[row] == pytest.approx(expected, abs=1e-3)
-    _, picked = vsil.image_query_z(queries, images, own, np.arange(0, 12, 2))
+    _, picked = likeness.image_query_z(queries, images, own, np.arange(0, 12, 2))
     assert np.isfinite(picked).all()
 
 
 def test_z_is_unknown_with_few_others_and_zero_where_nothing_differs() -> None:
     images = unit(np.random.default_rng(2).normal(size=(6, 4)))
     query = images[:1]
-    few = vsil.LEAST_OTHERS
-    assert np.isnan(vsil.image_query_z(query, images[:few], np.array([0]), np.arange(few))[1]).all()
-    assert np.isfinite(vsil.image_query_z(query, images, np.array([0]), np.arange(6))[1]).all()
-    assert vsil.image_query_z(np.zeros_like(query), images, np.array([0]), np.arange(6))[1].tolist() == [0.0]
+    few = likeness.LEAST_OTHERS
+    assert np.isnan(likeness.image_query_z(query, images[:few], np.array([0]), np.arange(few))[1]).all()
+    assert np.isfinite(likeness.image_query_z(query, images, np.array([0]), np.arange(6))[1]).all()
+    assert likeness.image_query_z(np.zeros_like(query), images, np.array([0]), np.arange(6))[1].tolist() == [
+        0.0
+    ]
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
@@ -76,12 +78,12 @@ def test_a_model_gives_the_figures_that_its_own_features_give(model: Path, pictu
 
     alike = Likeness(str(model), ResponseCache(":memory:")).measure(QUERIES, pictures)
     embedder = load_image_embedder(str(model))
-    shown = vsil.centred(embedder.embed_images(pictures))
+    shown = likeness.centred(embedder.embed_images(pictures))
     distinct = list(dict.fromkeys(QUERIES))
     vectors, cut = embedder.embed_texts(distinct)
-    asked = vsil.centred(vectors)[[distinct.index(query) for query in QUERIES]]
+    asked = likeness.centred(vectors)[[distinct.index(query) for query in QUERIES]]
     own = np.arange(len(QUERIES))
-    z = vsil.image_query_z(asked, shown, own, own)[1]
+    z = likeness.image_query_z(asked, shown, own, own)[1]
     assert not cut.any()
     assert [each.z for each in alike] == pytest.approx(z.tolist(), abs=0.05)  # vectors are kept in float16
     assert len({each.z for each in alike}) == len(QUERIES)

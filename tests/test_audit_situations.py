@@ -12,6 +12,7 @@ from audit import metrics
 from audit.auditor import Auditor
 from audit.calibrations import Calibration, load_calibration
 from audit.labelled import LabelledPair, read_labelled, swapped
+from audit.pairs import PairReader
 from audit.risk_space import fit_risk_space
 from data.embedders import Embedder
 from data.errors import UserError
@@ -59,29 +60,29 @@ def test_a_file_of_neither_kind_is_refused_in_a_sentence(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def learned(minilm: Embedder) -> Auditor:
-    """An auditor with a risk space of six writers and nothing else."""
+def learned(minilm: Embedder) -> PairReader:
+    """A reader with a risk space of six writers and nothing else."""
     writers = ("polite", "red_team", "elsewhere", "pairs_self_harm", "pairs_hate", "street_and_home")
     pairs = [pair for name in writers for pair in read_labelled(FOLDER / f"{name}.toml")]
     bare = Calibration(embedder="minilm", terms={}, intercept=0.0, conformal={}, provenance={})
-    return Auditor(minilm, bare.replace(space=fit_risk_space(minilm, pairs)))
+    return PairReader(minilm, bare.replace(space=fit_risk_space(minilm, pairs)))
 
 
-def auroc_of(name: str, auditor: Auditor, pairs: list[LabelledPair], labels: list[int]) -> float:
+def auroc_of(name: str, reader: PairReader, pairs: list[LabelledPair], labels: list[int]) -> float:
     shown = [pair.image_description for pair in pairs]
-    chunks = auditor.measure([pair.query for pair in pairs], shown, auditor.pool(shown))
+    chunks = reader.measure([pair.query for pair in pairs], shown, reader.pool(shown))
     auroc = metrics.auroc(np.array(labels, float), np.concatenate([getattr(chunk, name) for chunk in chunks]))
     assert auroc is not None
     return auroc
 
 
-def test_in_the_risk_space_a_strangers_leaking_query_finds_its_own_picture(learned: Auditor) -> None:
+def test_in_the_risk_space_a_strangers_leaking_query_finds_its_own_picture(learned: PairReader) -> None:
     own = [pair for pair in view("everyday_messages", "sentence") if pair.leak]
     other = swapped(own, lambda pair: True)
     assert auroc_of("risk_cosine", learned, own + other, [1] * len(own) + [0] * len(other)) > 0.93
 
 
-def test_in_the_risk_space_harmless_overlap_with_a_caption_counts_little(learned: Auditor) -> None:
+def test_in_the_risk_space_harmless_overlap_with_a_caption_counts_little(learned: PairReader) -> None:
     pairs = [pair for pair in view("busy_pictures", "caption") if pair.topic != "None"]
     labels = [pair.leak for pair in pairs]
     by_risk, by_words = (auroc_of(name, learned, pairs, labels) for name in ("risk_cosine", "cosine"))

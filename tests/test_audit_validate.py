@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from audit.calibrations import load_calibration
-from audit.fit import logistic
 from audit.labelled import read_labelled, swapped
+from audit.lines import logistic
 from audit.validate import validate
 from data.embedders import Embedder
 from data.errors import UserError

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit.auditor import Auditor, load_calibration
+from audit.auditor import Auditor
+from audit.calibrations import load_calibration
 from construct.offline.scenes import load_scenes
 from data.embedders import Embedder
 from data.rows import read_rows

@@ -194,7 +194,8 @@ def test_words_in_a_picture_that_repeat_the_query_are_caught(tmp_path: Path, min
     pytest.importorskip("onnxruntime")
     from PIL import ImageFont
 
-    from audit.auditor import Auditor, load_calibration
+    from audit.auditor import Auditor
+    from audit.calibrations import load_calibration
 
     typed = Image.new("RGB", (640, 200), "white")
     ImageDraw.Draw(typed).text(

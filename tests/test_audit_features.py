@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from audit import metrics, vsil
-from audit.vsil import FEATURES, PairArrays
+from audit import features, metrics
+from audit.features import FEATURES, PairArrays
 
 
 def pair(**changes: object) -> PairArrays:
@@ -59,38 +59,42 @@ def test_what_stands_in_the_padding_changes_nothing(name: str) -> None:
 
 
 def test_risky_match_is_the_riskiest_thing_both_sides_share() -> None:
-    assert vsil.risky_match(pair())[0] == pytest.approx(0.9 * vsil.riskiness(np.float32(0.3)), rel=1e-5)
+    assert features.risky_match(pair())[0] == pytest.approx(
+        0.9 * features.riskiness(np.float32(0.3)), rel=1e-5
+    )
 
 
 def test_harmless_overlap_is_no_risky_match() -> None:
     harmless = pair(query_margin=np.full((1, 2), -0.3, np.float32))
-    assert vsil.risky_match(harmless)[0] < 0.05
-    assert vsil.late_interaction(harmless)[0] == pytest.approx(0.65)
+    assert features.risky_match(harmless)[0] < 0.05
+    assert features.late_interaction(harmless)[0] == pytest.approx(0.65)
 
 
 def test_a_harmful_query_about_another_image_counts_for_nothing() -> None:
     elsewhere = pair(cosine=np.array([0.1], np.float32))
-    assert vsil.harm_about_image(elsewhere)[0] == 0
-    assert vsil.harm_about_image(pair())[0] > 0.5
+    assert features.harm_about_image(elsewhere)[0] == 0
+    assert features.harm_about_image(pair())[0] > 0.5
 
 
 def test_risk_recall_asks_for_the_risky_spans_of_the_image() -> None:
     unnamed_risk = pair(image_margin=np.array([[-0.2, 0.2, 0.5]], np.float32))
-    assert vsil.risk_recall(pair())[0] == pytest.approx(0.9, abs=0.01)
-    assert vsil.risk_recall(unnamed_risk)[0] == pytest.approx(0.4, abs=0.01)
+    assert features.risk_recall(pair())[0] == pytest.approx(0.9, abs=0.01)
+    assert features.risk_recall(unnamed_risk)[0] == pytest.approx(0.4, abs=0.01)
 
 
 def test_standing_out_in_the_risk_space_counts_as_far_as_the_query_is_harmful() -> None:
-    assert vsil.risk_z(pair())[0] == pytest.approx((0.8 - 0.2) / 0.2 / vsil.Z_CEILING)
+    assert features.risk_z(pair())[0] == pytest.approx((0.8 - 0.2) / 0.2 / features.Z_CEILING)
     harmless = pair(harm=np.array([-0.5], np.float32))
-    assert vsil.harm_about_risk(harmless)[0] < 0.01 < vsil.harm_about_risk(pair())[0]
-    assert vsil.harm_cosine(pair(cosine=np.array([-0.3], np.float32)))[0] == 0.0
-    assert vsil.harm_agreement(pair())[0] == pytest.approx(0.7 * vsil.riskiness(np.float32(0.2)), rel=1e-5)
+    assert features.harm_about_risk(harmless)[0] < 0.01 < features.harm_about_risk(pair())[0]
+    assert features.harm_cosine(pair(cosine=np.array([-0.3], np.float32)))[0] == 0.0
+    assert features.harm_agreement(pair())[0] == pytest.approx(
+        0.7 * features.riskiness(np.float32(0.2)), rel=1e-5
+    )
 
 
 def test_the_risk_space_gives_unit_rows_and_nothing_for_its_center() -> None:
     center = np.array([0.5, 0.5], np.float32)
-    mapped = vsil.in_risk_space(
+    mapped = features.in_risk_space(
         np.array([[1.0, 0.0], [0.5, 0.5]], np.float32), np.eye(2, dtype=np.float32), center
     )
     assert np.linalg.norm(mapped[0]) == pytest.approx(1.0, abs=1e-6)
@@ -99,47 +103,47 @@ def test_the_risk_space_gives_unit_rows_and_nothing_for_its_center() -> None:
 
 def test_risk_margin_is_positive_near_risk_and_negative_near_its_absence() -> None:
     axes = np.eye(3, dtype=np.float32)
-    margins = vsil.risk_margin(axes[:2], risk=axes[:1], benign=axes[1:2])
+    margins = features.risk_margin(axes[:2], risk=axes[:1], benign=axes[1:2])
     assert margins == pytest.approx([1.0, -1.0])
 
 
 def test_agreement_is_one_for_the_same_text_and_small_for_another_risk() -> None:
     axes = np.eye(3, dtype=np.float32)
-    assert vsil.risk_agreement(axes[:1], axes[:1], axes)[0] == pytest.approx(1.0)
-    assert vsil.risk_agreement(axes[:1], axes[1:2], axes)[0] < 0.01
+    assert features.risk_agreement(axes[:1], axes[:1], axes)[0] == pytest.approx(1.0)
+    assert features.risk_agreement(axes[:1], axes[1:2], axes)[0] < 0.01
 
 
 def test_a_pool_of_one_falls_back_to_the_reference() -> None:
     own = np.array([0.9], np.float32)
     reference = np.array([[0.1, 0.3]], np.float32)
-    mean, deviation = vsil.shrunken_spread(own[:, None], reference, own)
+    mean, deviation = features.shrunken_spread(own[:, None], reference, own)
     assert mean == pytest.approx([0.2])
     assert deviation == pytest.approx([0.1])
 
 
 def test_a_large_pool_outweighs_the_reference() -> None:
     cosines = np.tile(np.array([0.4, 0.6], np.float32), 5000)[None]
-    mean, deviation = vsil.shrunken_spread(cosines, np.zeros((1, 5), np.float32), None)
+    mean, deviation = features.shrunken_spread(cosines, np.zeros((1, 5), np.float32), None)
     assert mean == pytest.approx([0.5], abs=0.005)
     assert deviation == pytest.approx([0.1], abs=0.01)
 
 
 def test_conformal_p_counts_the_leak_free_scores_at_least_as_high() -> None:
-    p_values = vsil.conformal_p(np.array([0.0, 0.5, 2.0]), np.array([0.1, 0.5, 0.9]))
+    p_values = metrics.conformal_p(np.array([0.0, 0.5, 2.0]), np.array([0.1, 0.5, 0.9]))
     assert p_values == pytest.approx([1.0, 0.75, 0.25])
 
 
 def test_conformal_p_is_uniform_on_leak_free_scores() -> None:
     chance = np.random.default_rng(0)
-    p_values = vsil.conformal_p(chance.normal(size=20000), chance.normal(size=1000))
+    p_values = metrics.conformal_p(chance.normal(size=20000), chance.normal(size=1000))
     assert (p_values <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
 
 def test_benjamini_hochberg_matches_the_textbook() -> None:
     p_values = np.array([0.01, 0.04, 0.03, 0.5, 0.005], np.float32)
-    assert vsil.benjamini_hochberg(p_values, 0.05).tolist() == [True, True, True, False, True]
-    assert not vsil.benjamini_hochberg(np.array([0.06, 0.2], np.float32), 0.05).any()
-    assert vsil.benjamini_hochberg(np.array([], np.float32), 0.05).shape == (0,)
+    assert metrics.benjamini_hochberg(p_values, 0.05).tolist() == [True, True, True, False, True]
+    assert not metrics.benjamini_hochberg(np.array([0.06, 0.2], np.float32), 0.05).any()
+    assert metrics.benjamini_hochberg(np.array([], np.float32), 0.05).shape == (0,)
 
 
 def test_auroc_counts_ties_half() -> None:

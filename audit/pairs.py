@@ -1,0 +1,172 @@
+"""What an embedder, a probe and a risk space say of pairs: texts in, the arrays that features are computed from out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import features
+from audit.calibrations import Calibration
+from audit.features import Floats, Mask, PairArrays
+from audit.pool import Pool, Space
+from audit.prototypes import Prototypes, load_prototypes
+from audit.spans import bare_description, content_sentences, image_spans, query_parts, query_spans
+from data.embedders import Embedder, LayeredEmbedder
+from data.errors import UserError
+
+POOL_SIZE = 1000  # descriptions a query is compared with to normalise its cosine
+CHUNK = 1000  # pairs in memory at a time
+
+
+class PairReader:
+    """Reads pairs with one embedder and what a calibration makes of its vectors."""
+
+    def __init__(
+        self, embedder: Embedder, calibration: Calibration, prototypes: Prototypes | None = None
+    ) -> None:
+        # A taxonomy of one's own is known by its phrases only: the probe was trained on ours.
+        self._probe = calibration.probe if prototypes is None else None
+        if self._probe and not isinstance(embedder, LayeredEmbedder):
+            raise UserError(
+                f"The calibration reads the layers of {calibration.embedder!r}, which {embedder.name!r} does "
+                "not show: fit one with `python -m audit.calibrate`."
+            )
+        self._space = Space.of(calibration.space) if calibration.space else None
+        prototypes = prototypes or load_prototypes()
+        self._embedder = embedder
+        self._risk = embedder.embed(prototypes.risk)
+        self._benign = embedder.embed(prototypes.benign)
+
+    def pool(self, descriptions: Sequence[str]) -> Pool:
+        """What a query's cosine is normalised by: distinct descriptions, evenly picked if many."""
+        distinct = list(dict.fromkeys(descriptions))
+        step = -(-len(distinct) // POOL_SIZE) or 1
+        pieces = [content_sentences(text) for text in distinct[::step]]
+        starts = np.cumsum([0, *map(len, pieces)])[:-1]
+        vectors = self._embedder.embed([piece for text in pieces for piece in text])
+        phrases = np.concatenate([self._benign, self._risk])
+        whole = self._embedder.embed([bare_description(text) for text in distinct[::step]])
+        return Pool(vectors, starts, phrases, whole, complete=step == 1)
+
+    def measure(
+        self, queries: Sequence[str], descriptions: Sequence[str], pool: Pool
+    ) -> Iterator[PairArrays]:
+        """What the features are computed from, a chunk of pairs at a time; no text may be empty."""
+        for start in range(0, len(queries), CHUNK):
+            some, shown = queries[start : start + CHUNK], descriptions[start : start + CHUNK]
+            spans = [query_spans(query) for query in some], [image_spans(text) for text in shown]
+            yield self.read(some, shown, *spans, pool)
+
+    def read(
+        self,
+        queries: Sequence[str],
+        descriptions: Sequence[str],
+        of_queries: list[list[str]],
+        of_images: list[list[str]],
+        pool: Pool,
+    ) -> PairArrays:
+        """Every distinct text is embedded once, then all is array work on padded spans."""
+        asked = [query_parts(query) for query in queries]
+        told = [content_sentences(text) for text in descriptions]
+        bare = [bare_description(text) for text in descriptions]
+        weighed = dict.fromkeys(_all_texts(asked, of_queries, of_images))
+        texts = list(weighed | dict.fromkeys(_all_texts(told, [bare])))
+        row_of = {text: row for row, text in enumerate(texts)}
+        vectors, margins = self._embed(texts, len(weighed))
+        part_rows, part_mask = _padded(asked, row_of)
+        query_rows, query_mask = _padded(of_queries, row_of)
+        image_rows, image_mask = _padded(of_images, row_of)
+        cosine, part, sentence = _nearest(vectors, part_rows, part_mask, *_padded(told, row_of))
+        parts, counts = vectors[part_rows[part_mask]], part_mask.sum(axis=1)
+        first_parts = np.cumsum(counts) - counts
+        pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
+        whole = vectors[[row_of[text] for text in bare]]
+        risk_cosine, risk_mean, risk_std = self._in_risk_space(parts, first_parts, counts, whole, pool)
+        shown = vectors[image_rows].transpose(0, 2, 1)
+        return PairArrays(
+            cosine=cosine,
+            pool_mean=pool_mean,
+            pool_std=pool_std,
+            similarity=vectors[query_rows] @ shown,
+            whole=np.where(part_mask[:, :, None], vectors[part_rows] @ shown, -1.0)
+            .max(axis=1)
+            .astype(np.float32),
+            query_mask=query_mask,
+            image_mask=image_mask,
+            query_margin=margins[query_rows],
+            image_margin=margins[image_rows],
+            harm=np.where(part_mask, margins[part_rows], -np.inf).max(axis=1).astype(np.float32),
+            agreement=features.risk_agreement(vectors[part], vectors[sentence], self._risk),
+            risk_cosine=risk_cosine,
+            risk_mean=risk_mean,
+            risk_std=risk_std,
+            recall=np.array([_stem_recall(*pair) for pair in zip(queries, told, strict=True)], np.float32),
+        )
+
+    def _embed(self, texts: Sequence[str], weighed: int) -> tuple[Floats, Floats]:
+        """(n, d) vectors of the texts, and (weighed,) how risky each of the first ones is, as a margin."""
+        if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
+            vectors = self._embedder.embed(texts)
+            return vectors, features.risk_margin(vectors[:weighed], self._risk, self._benign)
+        weights = np.asarray(self._probe.weights, np.float32)
+        vectors, readings = self._embedder.embed_probed(texts, weights)
+        margins = features.risk_margin(vectors[:weighed], self._risk, self._benign)
+        return vectors, features.joint_margin(margins, readings[:weighed] + np.float32(self._probe.intercept))
+
+    def _in_risk_space(
+        self,
+        parts: Floats,
+        first_parts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        descriptions: Floats,
+        pool: Pool,
+    ) -> tuple[Floats, Floats, Floats]:
+        """(n,) cosine of query and description in the risk space, and its (n,) mean and deviation in the pool."""
+        if self._space is None:
+            nothing = np.zeros(len(descriptions), np.float32)
+            return nothing, nothing, nothing
+        queries = self._space.queries(parts)
+        images = np.repeat(self._space.images(descriptions), counts, axis=0)
+        cosine = np.maximum.reduceat(np.einsum("pk,pk->p", queries, images), first_parts)
+        return cosine, *pool.risk_spread(queries, first_parts, cosine, self._space)
+
+
+def _nearest(
+    vectors: Floats, parts: NDArray[np.int64], asked: Mask, sentences: NDArray[np.int64], told: Mask
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) largest cosine of a part of the query with a sentence of the description, and (n,) the rows of both."""
+    cosines = vectors[parts] @ vectors[sentences].transpose(0, 2, 1)
+    cosines = np.where(asked[:, :, None] & told[:, None, :], cosines, -1.0).astype(np.float32)
+    pairs = np.arange(len(cosines))
+    part, sentence = np.divmod(cosines.reshape(len(cosines), -1).argmax(axis=1), sentences.shape[1])
+    return cosines[pairs, part, sentence], parts[pairs, part], sentences[pairs, sentence]
+
+
+def _all_texts(*groups: list[list[str]]) -> Iterator[str]:
+    for group in groups:
+        for texts in group:
+            yield from texts
+
+
+def _padded(groups: list[list[str]], row_of: dict[str, int]) -> tuple[NDArray[np.int64], Mask]:
+    """(n, longest) row numbers and which of them are there."""
+    width = max(1, max(map(len, groups), default=1))
+    rows = np.zeros((len(groups), width), np.int64)
+    mask = np.zeros((len(groups), width), np.bool_)
+    for place, group in enumerate(groups):
+        rows[place, : len(group)] = [row_of[text] for text in group]
+        mask[place, : len(group)] = True
+    return rows, mask
+
+
+def _stem_recall(query: str, pieces: Sequence[str]) -> float:
+    """The largest share of a sentence's word stems that the query holds."""
+    found = _stems(query)
+    return max((len(wanted & found) / len(wanted) for wanted in map(_stems, pieces) if wanted), default=0.0)
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:5] for word in re.findall(r"[^\W_]{4,}", text.lower())}

@@ -1,0 +1,66 @@
+"""What single cosines are normalised by: the other images of a benchmark, as embedded and in the risk space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import features
+from audit.calibrations import RiskSpace
+from audit.features import Floats
+
+
+class Pool(NamedTuple):
+    """The descriptions of a benchmark, by sentence, and the phrases that stand in where they are few."""
+
+    sentences: Floats  # (s, d)
+    starts: NDArray[np.int64]  # (m,) each description's first sentence
+    phrases: Floats  # (r, d)
+    whole: Floats  # (m, d) each description, whole
+    complete: bool  # whether every description of the benchmark is in it, a query's own too
+
+    def spread(self, parts: Floats, first_parts: NDArray[np.int64], own: Floats) -> tuple[Floats, Floats]:
+        """(n,) mean and (n,) standard deviation of each query's cosine with images that are not its own.
+
+        `parts` (p, d) are the queries' parts, `first_parts` (n,) the row of each query's first.
+        """
+        nearest = np.maximum.reduceat(parts @ self.sentences.T, self.starts, axis=1)
+        return self._spread(nearest, parts @ self.phrases.T, first_parts, own)
+
+    def risk_spread(
+        self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, space: Space
+    ) -> tuple[Floats, Floats]:
+        """The same in the risk space; `parts` (p, k) are already there."""
+        whole, phrases = space.images(self.whole), space.images(self.phrases)
+        return self._spread(parts @ whole.T, parts @ phrases.T, first_parts, own)
+
+    def _spread(
+        self, cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats
+    ) -> tuple[Floats, Floats]:
+        others = np.maximum.reduceat(cosines, first_parts, axis=0)
+        reference = np.maximum.reduceat(reference, first_parts, axis=0)
+        return features.shrunken_spread(others, reference, own if self.complete else None)
+
+
+class Space(NamedTuple):
+    """A calibration's risk space, as arrays."""
+
+    weights: Floats  # (k, d)
+    query_center: Floats  # (d,)
+    image_center: Floats  # (d,)
+
+    @classmethod
+    def of(cls, found: RiskSpace) -> Space:
+        """The space of a calibration."""
+        arrays = (found.weights, found.query_center, found.image_center)
+        return cls(*(np.asarray(each, np.float32) for each in arrays))
+
+    def queries(self, vectors: Floats) -> Floats:
+        """(n, k) where (n, d) vectors of queries lie in the space."""
+        return features.in_risk_space(vectors, self.weights, self.query_center)
+
+    def images(self, vectors: Floats) -> Floats:
+        """(n, k) where (n, d) vectors of descriptions lie in the space."""
+        return features.in_risk_space(vectors, self.weights, self.image_center)

@@ -1,0 +1,105 @@
+"""Labelled pairs with their features, by a probe and a risk space that saw no text of their writer or topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import features
+from audit.calibrations import Calibration
+from audit.labelled import LabelledPair, swapped
+from audit.pairs import PairReader
+from audit.pool import Pool
+from audit.probe import ProbeText, fit_probes, fold_of
+from audit.risk_space import fit_risk_space
+from data.embedders import Embedder, LayeredEmbedder
+
+Array = NDArray[np.float64]
+TERMS = (
+    "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
+    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk",
+)  # fmt: skip
+OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
+
+
+class Sample(NamedTuple):
+    """The pairs of one family with their features."""
+
+    family: str
+    pairs: list[LabelledPair]
+    values: Array  # (n, f)
+    weight: Array  # (n,) sums to 1 for a family with both kinds, to half for one with leak-free pairs only
+
+    @property
+    def source(self) -> str:
+        """What is left out together: the writer's families, or the one family."""
+        return self.pairs[0].writer or self.family
+
+    @property
+    def leak(self) -> Array:
+        return np.array([pair.leak for pair in self.pairs], np.float64)
+
+
+def group_of(pair: LabelledPair) -> str:
+    """What a pair's texts are left out with: its writer, or its topic."""
+    return pair.writer or pair.topic
+
+
+class Measurer:
+    """Measures labelled pairs with the probe and the risk space that saw no text of theirs."""
+
+    def __init__(
+        self, embedder: Embedder, texts: Sequence[ProbeText], pairs: Sequence[LabelledPair] = ()
+    ) -> None:
+        unfitted = Calibration(embedder=embedder.name, terms={}, intercept=0.0, conformal={}, provenance={})
+        folds = fold_of(
+            [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
+        )
+        probes = fit_probes(embedder, texts, folds) if isinstance(embedder, LayeredEmbedder) and texts else {}
+        fitted = {}
+        for fold in (None, *sorted(set(folds.values()))):
+            known = [pair for pair in pairs if fold is None or folds.get(group_of(pair)) != fold]
+            space = fit_risk_space(embedder, known)
+            unread = unfitted.replace(probe=probes.get(fold), space=space)
+            fitted[fold] = PairReader(embedder, unread)
+            if fold is None:
+                self.probe, self.space = unread.probe, unread.space
+        self.reader = fitted[None]
+        self._of_group = {group: fitted[fold] for group, fold in folds.items()}
+
+    def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
+        """(n, f) features of the pairs, in the order of `TERMS`."""
+        values = np.zeros((len(pairs), len(TERMS)))
+        groups = [group_of(pair) for pair in pairs]
+        for group in dict.fromkeys(groups):
+            rows = [row for row, each in enumerate(groups) if each == group]
+            reader = self._of_group.get(group, self.reader)
+            queries = [pairs[row].query for row in rows]
+            shown = [pairs[row].image_description for row in rows]
+            chunks = [features.features_of(chunk, TERMS) for chunk in reader.measure(queries, shown, pool)]
+            values[rows] = np.concatenate(chunks)
+        return values
+
+    def measured(self, pairs: Sequence[LabelledPair]) -> Iterator[Sample]:
+        """Family by family: given pairs and swapped ones, each with the family's descriptions as its pool."""
+        for family in dict.fromkeys(pair.family for pair in pairs):
+            own = [pair for pair in pairs if pair.family == family]
+            given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]
+            made = swapped(given, lambda pair: pair.leak == 1)
+            pool = self.reader.pool([pair.image_description for pair in given])
+            writers_families = len(
+                {pair.family for pair in pairs if pair.writer and pair.writer == own[0].writer}
+            )
+            share = 0.5 if family in OWN_FAMILIES else 1 / max(writers_families, 1)
+            weight = weights(given + made) * share
+            yield Sample(family, given + made, self.values_of(given + made, pool), weight)
+
+
+def weights(pairs: Sequence[LabelledPair]) -> Array:
+    """(n,) half to the leaking pairs and half to the others, evenly over how pairs were made."""
+    kinds = [(pair.leak, pair.made) for pair in pairs]
+    of_label = {leak: len({made for each, made in set(kinds) if each == leak}) for leak in (0, 1)}
+    return np.array([0.5 / of_label[kind[0]] / kinds.count(kind) for kind in kinds])
