@@ -109,9 +109,7 @@ class CachedEmbedder:
                 store = sqlite3.connect(self._folder / name, isolation_level=None, timeout=60)
                 store.execute("PRAGMA journal_mode=WAL")
                 store.execute("PRAGMA synchronous=NORMAL")
-                store.execute(
-                    "CREATE TABLE IF NOT EXISTS texts (digest BLOB PRIMARY KEY, said BLOB) WITHOUT ROWID"
-                )
+                store.execute("CREATE TABLE IF NOT EXISTS texts (digest BLOB PRIMARY KEY, said BLOB)")
             except (OSError, sqlite3.Error) as error:
                 raise UserError(
                     f"Cannot keep embeddings in {self._folder}: name another folder with --cache, "

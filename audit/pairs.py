@@ -85,13 +85,13 @@ class PairReader:
         pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
         whole = vectors[[row_of[text] for text in bare]]
         risk_cosine, risk_mean, risk_std = self._in_risk_space(parts, first_parts, counts, whole, pool)
-        shown = vectors[image_rows].transpose(0, 2, 1)
+        shown = vectors.take(image_rows, axis=0).transpose(0, 2, 1)
         return PairArrays(
             cosine=cosine,
             pool_mean=pool_mean,
             pool_std=pool_std,
-            similarity=vectors[query_rows] @ shown,
-            whole=np.where(part_mask[:, :, None], vectors[part_rows] @ shown, -1.0)
+            similarity=vectors.take(query_rows, axis=0) @ shown,
+            whole=np.where(part_mask[:, :, None], vectors.take(part_rows, axis=0) @ shown, -1.0)
             .max(axis=1)
             .astype(np.float32),
             query_mask=query_mask,
@@ -138,7 +138,7 @@ def _nearest(
     vectors: Floats, parts: NDArray[np.int64], asked: Mask, sentences: NDArray[np.int64], told: Mask
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """(n,) largest cosine of a part of the query with a sentence of the description, and (n,) the rows of both."""
-    cosines = vectors[parts] @ vectors[sentences].transpose(0, 2, 1)
+    cosines = vectors.take(parts, axis=0) @ vectors.take(sentences, axis=0).transpose(0, 2, 1)
     cosines = np.where(asked[:, :, None] & told[:, None, :], cosines, -1.0).astype(np.float32)
     pairs = np.arange(len(cosines))
     part, sentence = np.divmod(cosines.reshape(len(cosines), -1).argmax(axis=1), sentences.shape[1])
