@@ -1,7 +1,7 @@
 """What an embedder said of a text, kept on disk: a second audit of the same texts embeds nothing.
 
-One SQLite file per embedder, precision and probe; a row is a text's digest, its vector in float16 and its
-reading in float32, so no text is written. What is returned is always what was stored: a first audit and a
+One SQLite file per embedder, precision and probes; a row is a text's digest, its vector in float16 and its
+readings in float32, so no text is written. What is returned is always what was stored: a first audit and a
 second agree to the last digit.
 """
 
@@ -61,9 +61,9 @@ class CachedEmbedder:
         """(n, l * d), from the embedder: too large to keep."""
         return self._embedder.layers(texts)
 
-    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
-        """(n, d) unit rows and (n,) layers @ `probe`."""
-        return self._kept(texts, probe)
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n, k) layers @ `probes` (l * d, k)."""
+        return self._kept(texts, probes)
 
     def close(self) -> None:
         for store in self._stores.values():
@@ -76,9 +76,10 @@ class CachedEmbedder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _kept(self, texts: Sequence[str], probe: Vectors | None) -> tuple[Vectors, Vectors]:
+    def _kept(self, texts: Sequence[str], probes: Vectors | None) -> tuple[Vectors, Vectors]:
         distinct = list(dict.fromkeys(texts))
-        store = self._open(probe)
+        store = self._open(probes)
+        count = 0 if probes is None else probes.shape[1]
         digests = [
             hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in distinct
         ]
@@ -86,21 +87,21 @@ class CachedEmbedder:
         missing = [row for row, digest in enumerate(digests) if digest not in found]
         if missing:
             asked = [distinct[row] for row in missing]
-            if probe is None:
-                vectors, readings = self._embedder.embed(asked), np.zeros(len(asked), np.float32)
+            if probes is None:
+                vectors, readings = self._embedder.embed(asked), np.zeros((len(asked), 0), np.float32)
             else:
-                vectors, readings = self._embedder.embed_probed(asked, probe)
+                vectors, readings = self._embedder.embed_probed(asked, probes)
             stored = [
-                vector.astype(np.float16).tobytes() + reading.astype(np.float32).tobytes()
-                for vector, reading in zip(vectors, readings, strict=True)
+                vector.astype(np.float16).tobytes() + said.astype(np.float32).tobytes()
+                for vector, said in zip(vectors, readings, strict=True)
             ]
             fresh = {digests[row]: value for row, value in zip(missing, stored, strict=True)}
             _keep(store, fresh)
             found |= fresh
-        return _read([found[digest] for digest in digests], distinct, texts)
+        return _read([found[digest] for digest in digests], count, distinct, texts)
 
-    def _open(self, probe: Vectors | None) -> sqlite3.Connection:
-        which = "plain" if probe is None else hashlib.blake2b(probe.tobytes(), digest_size=6).hexdigest()
+    def _open(self, probes: Vectors | None) -> sqlite3.Connection:
+        which = "unprobed" if probes is None else hashlib.blake2b(probes.tobytes(), digest_size=6).hexdigest()
         safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in self.name)
         name = f"{safe}-{self._precision}-{which}.sqlite"
         if name not in self._stores:
@@ -136,14 +137,17 @@ def _keep(store: sqlite3.Connection, fresh: dict[bytes, bytes]) -> None:
     store.execute("COMMIT")
 
 
-def _read(said: Sequence[bytes], distinct: Sequence[str], texts: Sequence[str]) -> tuple[Vectors, Vectors]:
-    """Vectors and readings of `texts` from what is stored of the distinct ones."""
+def _read(
+    said: Sequence[bytes], count: int, distinct: Sequence[str], texts: Sequence[str]
+) -> tuple[Vectors, Vectors]:
+    """Vectors and `count` readings of each of `texts` from what is stored of the distinct ones."""
     if not said:
-        return np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+        return np.zeros((0, 0), np.float32), np.zeros((0, count), np.float32)
     rows = np.frombuffer(b"".join(said), np.uint8).reshape(len(said), -1)
-    vectors = np.ascontiguousarray(rows[:, :-4]).view(np.float16).astype(np.float32)
+    width = rows.shape[1] - 4 * count
+    vectors = np.ascontiguousarray(rows[:, :width]).view(np.float16).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    readings = np.ascontiguousarray(rows[:, -4:]).view(np.float32)[:, 0]
+    readings = np.ascontiguousarray(rows[:, width:]).view(np.float32)
     if len(texts) == len(distinct):
         return vectors, readings
     row_of = {text: row for row, text in enumerate(distinct)}

@@ -111,10 +111,11 @@ class PairReader:
         if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
             vectors = self._embedder.embed(texts)
             return vectors, features.risk_margin(vectors[:weighed], self._risk, self._benign)
-        weights = np.asarray(self._probe.weights, np.float32)
+        weights = np.asarray(self._probe.weights, np.float32)[:, None]
         vectors, readings = self._embedder.embed_probed(texts, weights)
         margins = features.risk_margin(vectors[:weighed], self._risk, self._benign)
-        return vectors, features.joint_margin(margins, readings[:weighed] + np.float32(self._probe.intercept))
+        log_odds = readings[:weighed, 0] + np.float32(self._probe.intercept)
+        return vectors, features.joint_margin(margins, log_odds)
 
     def _in_risk_space(
         self,

@@ -15,7 +15,7 @@ from audit.pairs import PairReader
 from audit.pool import Pool
 from audit.probe import ProbeText, fit_probes, fold_of
 from audit.risk_space import fit_risk_space
-from data.embedders import Embedder, LayeredEmbedder
+from data.embedders import Embedder, LayeredEmbedder, Vectors
 
 Array = NDArray[np.float64]
 TERMS = (
@@ -48,6 +48,28 @@ def group_of(pair: LabelledPair) -> str:
     return pair.writer or pair.topic
 
 
+class OneOfProbes:
+    """An embedder for one of several probes that reads every text for all of them: what is kept serves the next."""
+
+    def __init__(self, embedder: LayeredEmbedder, probes: Vectors, place: int) -> None:
+        self.name = embedder.name
+        self._embedder = embedder
+        self._probes = probes  # (l * d, k)
+        self._place = place  # of the one, among the k
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return self._embedder.embed(texts)
+
+    def layers(self, texts: Sequence[str]) -> Vectors:
+        return self._embedder.layers(texts)
+
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
+        """What the embedder reads by the one probe; `probes` (l * d, 1) must be it."""
+        assert np.array_equal(probes[:, 0], self._probes[:, self._place])
+        vectors, readings = self._embedder.embed_probed(texts, self._probes)
+        return vectors, readings[:, self._place : self._place + 1]
+
+
 class Measurer:
     """Measures labelled pairs with the probe and the risk space that saw no text of theirs."""
 
@@ -59,12 +81,19 @@ class Measurer:
             [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
         )
         probes = fit_probes(embedder, texts, folds) if isinstance(embedder, LayeredEmbedder) and texts else {}
+        places = {fold: place for place, fold in enumerate(probes)}
+        weights = np.array([probe.weights for probe in probes.values()], np.float32).T
         fitted = {}
         for fold in (None, *sorted(set(folds.values()))):
             known = [pair for pair in pairs if fold is None or folds.get(group_of(pair)) != fold]
             space = fit_risk_space(embedder, known)
             unread = unfitted.replace(probe=probes.get(fold), space=space)
-            fitted[fold] = PairReader(embedder, unread)
+            together = (
+                OneOfProbes(embedder, weights, places[fold])
+                if isinstance(embedder, LayeredEmbedder) and probes
+                else embedder
+            )
+            fitted[fold] = PairReader(together, unread)
             if fold is None:
                 self.probe, self.space = unread.probe, unread.space
         self.reader = fitted[None]

@@ -28,9 +28,9 @@ class WatchedEmbedder:
         """(n, l * d), in the order of `texts`."""
         return self._watched(texts, lambda block: (self._embedder.layers(block),))[0]
 
-    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
-        """(n, d) unit rows and (n,) layers @ `probe`, in the order of `texts`."""
-        vectors, readings = self._watched(texts, lambda block: self._embedder.embed_probed(block, probe))
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n, k) layers @ `probes`, in the order of `texts`."""
+        vectors, readings = self._watched(texts, lambda block: self._embedder.embed_probed(block, probes))
         return vectors, readings
 
     def _watched(

@@ -39,8 +39,8 @@ class LayeredEmbedder(Embedder, Protocol):
         """(n, l * d): every layer's mean token vector, each of unit length over sqrt(l), side by side."""
         ...
 
-    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
-        """(n, d) unit rows and (n,) layers @ `probe`, in one pass."""
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n, k) layers @ `probes` (l * d, k), in one pass."""
         ...
 
 
@@ -76,22 +76,22 @@ class SentenceEmbedder:
         found = {place: row for rows, _, layers in batches for place, row in zip(rows, layers, strict=True)}
         return np.stack([found[place].float().cpu().numpy() for place in range(len(texts))])
 
-    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
-        """(n, d) unit rows and (n,) layers @ `probe`, in one pass; the layers themselves are not kept."""
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
+        """(n, d) unit rows and (n, k) layers @ `probes` (l * d, k), in one pass; the layers are not kept."""
         width = self._model.get_embedding_dimension() or 0
-        both = _gathered(texts, partial(self._probe_distinct, probe=probe), width + 1)
-        return np.ascontiguousarray(both[:, :width]), np.ascontiguousarray(both[:, width])
+        both = _gathered(texts, partial(self._probe_distinct, probes=probes), width + probes.shape[1])
+        return np.ascontiguousarray(both[:, :width]), np.ascontiguousarray(both[:, width:])
 
     def _embed_distinct(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Vectors]]:
         for rows, vectors, _ in self._run(texts):
             yield rows, vectors.cpu().numpy()
 
-    def _probe_distinct(self, texts: Sequence[str], probe: Vectors) -> Iterator[tuple[list[int], Vectors]]:
+    def _probe_distinct(self, texts: Sequence[str], probes: Vectors) -> Iterator[tuple[list[int], Vectors]]:
         import torch
 
-        weights = torch.from_numpy(probe).to(self._model.device)
+        weights = torch.from_numpy(probes).to(self._model.device)
         for rows, vectors, layers in self._run(texts):
-            both = torch.cat([vectors, (layers @ weights)[:, None]], dim=1)
+            both = torch.cat([vectors, layers @ weights], dim=1)
             yield rows, both.cpu().numpy()
 
     def _run(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:

@@ -146,10 +146,10 @@ def test_every_distinct_text_is_embedded_once(minilm: Embedder) -> None:
         def layers(self, texts: Sequence[str]) -> Vectors:
             raise AssertionError("an audit keeps no layers")
 
-        def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
+        def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
             assert isinstance(minilm, LayeredEmbedder)
             self.seen += texts
-            return minilm.embed_probed(texts, probe)
+            return minilm.embed_probed(texts, probes)
 
     counting = Counting()
     counted = Auditor(counting, load_calibration("minilm"))

@@ -62,9 +62,9 @@ class Stub:
     def layers(self, texts: Sequence[str]) -> Vectors:
         return self.embed(texts)
 
-    def embed_probed(self, texts: Sequence[str], probe: Vectors) -> tuple[Vectors, Vectors]:
+    def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
         vectors = self.embed(texts)
-        return vectors, vectors[:, 0]
+        return vectors, vectors[:, : probes.shape[1]]
 
 
 def write_pairs(path: Path, number: int) -> None:
