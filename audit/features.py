@@ -43,7 +43,7 @@ class PairArrays:
     image_margin: Floats  # (n, b) risk margin of image spans
     harm: Floats  # (n,) risk margin of the query, or of its riskiest sentence
     agreement: Floats  # (n,) 0 to 1: do query and nearest sentence speak of the same risk
-    risk_cosine: Floats  # (n,) cosine of query and description in the risk space; 0 where there is none
+    risk_cosine: Floats  # (n,) cosine of query and nearest passage in the risk space; 0 where there is none
     risk_mean: Floats  # (n,) mean of the same against the pool's descriptions
     risk_std: Floats  # (n,) its standard deviation
     recall: Floats  # (n,) 0 to 1: share of a sentence's word stems that the query holds, at best
@@ -84,9 +84,9 @@ def joint_margin(margin: Floats, log_odds: Floats) -> Floats:
 
 
 def in_risk_space(vectors: Floats, weights: Floats, center: Floats) -> Floats:
-    """(n, k) unit rows: `vectors` (n, d) of one side, less its `center` (d,), mapped by `weights` (k, d)."""
+    """(..., k) unit rows: `vectors` (..., d) of one side, less its `center` (d,), mapped by `weights` (k, d)."""
     mapped = (vectors - center) @ weights.T
-    unit: Floats = mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), SAME)
+    unit: Floats = mapped / np.maximum(np.linalg.norm(mapped, axis=-1, keepdims=True), SAME)
     return unit
 
 

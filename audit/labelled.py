@@ -104,7 +104,7 @@ def _toml_pairs(path: Path, text: str) -> list[LabelledPair]:
     try:
         tables = tomllib.loads(text)
         if "situation" in tables:
-            return _situation_pairs(path.stem, tables["situation"])
+            return _situation_pairs(path.stem, tables["situation"], captions=tables.get("captions", False))
         return _scene_pairs(path.stem, tables["scene"])
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} holds neither scenes nor situations ({error}).") from error
@@ -129,8 +129,11 @@ def _scene_pairs(name: str, scenes: Sequence[dict[str, str]]) -> list[LabelledPa
     ]
 
 
-def _situation_pairs(writer: str, situations: Sequence[Situation]) -> list[LabelledPair]:
-    """Every query of a situation with every view of its picture; a view is a family, as of a benchmark."""
+def _situation_pairs(writer: str, situations: Sequence[Situation], *, captions: bool) -> list[LabelledPair]:
+    """Every query of a situation with every view of its picture; a view is a family, as of a benchmark.
+
+    The last view is a caption; with `captions` all are but the label.
+    """
     return [
         LabelledPair(
             id=f"{writer}-{number}-{view}-{kind}-{place}",
@@ -141,7 +144,7 @@ def _situation_pairs(writer: str, situations: Sequence[Situation]) -> list[Label
             topic=situation["sub_category"],
             picture=f"{writer}-{number}",
             writer=writer,
-            origin="caption" if view == "caption" else "author",
+            origin="caption" if view == VIEWS[-1] or (captions and view != VIEWS[0]) else "author",
         )
         for number, situation in enumerate(situations)
         for view, shown in zip(VIEWS, situation["shown"], strict=True)

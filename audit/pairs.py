@@ -13,7 +13,7 @@ from audit.calibrations import Calibration
 from audit.features import Floats, Mask, PairArrays
 from audit.pool import Pool, Space
 from audit.prototypes import Prototypes, load_prototypes
-from audit.spans import bare_description, content_sentences, image_spans, query_parts, query_spans
+from audit.spans import content_sentences, image_spans, passages, query_parts, query_spans
 from data.embedders import Embedder, LayeredEmbedder
 from data.errors import UserError
 
@@ -48,8 +48,10 @@ class PairReader:
         starts = np.cumsum([0, *map(len, pieces)])[:-1]
         vectors = self._embedder.embed([piece for text in pieces for piece in text])
         phrases = np.concatenate([self._benign, self._risk])
-        whole = self._embedder.embed([bare_description(text) for text in distinct[::step]])
-        return Pool(vectors, starts, phrases, whole, complete=step == 1)
+        told = [passages(text) for text in distinct[::step]]
+        passage_starts = np.cumsum([0, *map(len, told)])[:-1]
+        passage_vectors = self._embedder.embed([passage for text in told for passage in text])
+        return Pool(vectors, starts, phrases, passage_vectors, passage_starts, complete=step == 1)
 
     def measure(
         self, queries: Sequence[str], descriptions: Sequence[str], pool: Pool
@@ -71,9 +73,9 @@ class PairReader:
         """Every distinct text is embedded once, then all is array work on padded spans."""
         asked = [query_parts(query) for query in queries]
         told = [content_sentences(text) for text in descriptions]
-        bare = [bare_description(text) for text in descriptions]
+        longer = [passages(text) for text in descriptions]
         weighed = dict.fromkeys(_all_texts(asked, of_queries, of_images))
-        texts = list(weighed | dict.fromkeys(_all_texts(told, [bare])))
+        texts = list(weighed | dict.fromkeys(_all_texts(told, longer)))
         row_of = {text: row for row, text in enumerate(texts)}
         vectors, margins = self._embed(texts, len(weighed))
         part_rows, part_mask = _padded(asked, row_of)
@@ -83,8 +85,10 @@ class PairReader:
         parts, counts = vectors[part_rows[part_mask]], part_mask.sum(axis=1)
         first_parts = np.cumsum(counts) - counts
         pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
-        whole = vectors[[row_of[text] for text in bare]]
-        risk_cosine, risk_mean, risk_std = self._in_risk_space(parts, first_parts, counts, whole, pool)
+        shown_rows, shown_mask = _padded(longer, row_of)
+        risk_cosine, risk_mean, risk_std = self._in_risk_space(
+            parts, first_parts, counts, vectors.take(shown_rows, axis=0), shown_mask, pool
+        )
         shown = vectors.take(image_rows, axis=0).transpose(0, 2, 1)
         return PairArrays(
             cosine=cosine,
@@ -122,16 +126,21 @@ class PairReader:
         parts: Floats,
         first_parts: NDArray[np.int64],
         counts: NDArray[np.int64],
-        descriptions: Floats,
+        shown: Floats,
+        there: Mask,
         pool: Pool,
     ) -> tuple[Floats, Floats, Floats]:
-        """(n,) cosine of query and description in the risk space, and its (n,) mean and deviation in the pool."""
+        """(n,) largest cosine of a part of the query and a passage, and its (n,) mean and deviation in the pool.
+
+        `shown` (n, t, d) are the descriptions' passages, and `there` (n, t) which of them are.
+        """
         if self._space is None:
-            nothing = np.zeros(len(descriptions), np.float32)
+            nothing = np.zeros(len(shown), np.float32)
             return nothing, nothing, nothing
         queries = self._space.queries(parts)
-        images = np.repeat(self._space.images(descriptions), counts, axis=0)
-        cosine = np.maximum.reduceat(np.einsum("pk,pk->p", queries, images), first_parts)
+        images = np.repeat(self._space.images(shown), counts, axis=0)
+        cosines = np.where(np.repeat(there, counts, axis=0), np.einsum("pk,ptk->pt", queries, images), -1.0)
+        cosine = np.maximum.reduceat(cosines.max(axis=1), first_parts).astype(np.float32)
         return cosine, *pool.risk_spread(queries, first_parts, cosine, self._space)
 
 

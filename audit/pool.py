@@ -13,12 +13,13 @@ from audit.features import Floats
 
 
 class Pool(NamedTuple):
-    """The descriptions of a benchmark, by sentence, and the phrases that stand in where they are few."""
+    """The descriptions of a benchmark, by sentence and by passage, and the phrases that stand in where they are few."""
 
     sentences: Floats  # (s, d)
     starts: NDArray[np.int64]  # (m,) each description's first sentence
     phrases: Floats  # (r, d)
-    whole: Floats  # (m, d) each description, whole
+    passages: Floats  # (p, d)
+    passage_starts: NDArray[np.int64]  # (m,) each description's first passage
     complete: bool  # whether every description of the benchmark is in it, a query's own too
 
     def spread(self, parts: Floats, first_parts: NDArray[np.int64], own: Floats) -> tuple[Floats, Floats]:
@@ -33,8 +34,9 @@ class Pool(NamedTuple):
         self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, space: Space
     ) -> tuple[Floats, Floats]:
         """The same in the risk space; `parts` (p, k) are already there."""
-        whole, phrases = space.images(self.whole), space.images(self.phrases)
-        return self._spread(parts @ whole.T, parts @ phrases.T, first_parts, own)
+        passages, phrases = space.images(self.passages), space.images(self.phrases)
+        nearest = np.maximum.reduceat(parts @ passages.T, self.passage_starts, axis=1)
+        return self._spread(nearest, parts @ phrases.T, first_parts, own)
 
     def _spread(
         self, cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats
@@ -62,5 +64,5 @@ class Space(NamedTuple):
         return features.in_risk_space(vectors, self.weights, self.query_center)
 
     def images(self, vectors: Floats) -> Floats:
-        """(n, k) where (n, d) vectors of descriptions lie in the space."""
+        """(..., k) where (..., d) vectors of descriptions lie in the space."""
         return features.in_risk_space(vectors, self.weights, self.image_center)

@@ -135,6 +135,12 @@ def bare_description(description: str) -> str:
     return shorten(strip_boilerplate(description))
 
 
+def passages(description: str) -> list[str]:
+    """The description's neighbouring sentences two by two: long enough to say what happens, too short to hide it in."""
+    told = content_sentences(description)
+    return [" ".join(both) for both in pairwise(told)] or told
+
+
 def content_sentences(description: str) -> list[str]:
     """The description's sentences without caption boilerplate."""
     return sentences(strip_boilerplate(description))

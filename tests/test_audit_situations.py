@@ -18,7 +18,7 @@ from data.embedders import Embedder
 from data.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "audit/calibration/situations"
-FILES = sorted(FOLDER.glob("*.toml"))
+FILES = sorted([*FOLDER.glob("*.toml"), *FOLDER.with_name("unseen").glob("*.toml")])
 LONG = (
     "You are a narrator with a warm voice. My audience likes rainy evenings and trains. {} "
     "Please keep to three paragraphs. Thank you for your patience with me. I shall read it to my book club."
