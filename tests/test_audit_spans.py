@@ -8,6 +8,7 @@ from audit.spans import (
     MAX_IMAGE_SPANS,
     MAX_QUERY_SPANS,
     image_spans,
+    passages,
     query_spans,
     sentences,
     strip_boilerplate,
@@ -71,3 +72,13 @@ def test_a_description_without_boilerplate_is_left_alone() -> None:
 def test_a_text_has_at_least_one_sentence() -> None:
     assert sentences("A boy. A kite! And the sea") == ["A boy.", "A kite!", "And the sea"]
     assert sentences("😀") == ["😀"]
+
+
+def test_passages_are_neighbouring_sentences_and_a_single_sentence_is_its_own() -> None:
+    caption = "The image shows a locker room. A man kneels by a bag. He puts a handgun into it."
+    assert passages(caption) == [
+        "a locker room. A man kneels by a bag.",
+        "A man kneels by a bag. He puts a handgun into it.",
+    ]
+    assert passages("A kite over a beach.") == ["A kite over a beach."]
+    assert passages("") == [""]
