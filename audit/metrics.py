@@ -1,4 +1,4 @@
-"""How good scores are against labels, and how much of a benchmark leaks: figures with intervals, arrays in.
+"""How good scores are against labels, which rows to flag, and how much of a benchmark leaks: arrays in.
 
 Labels are 1 for pairs that leak and 0 for pairs that do not; scores are higher where more leaks.
 """

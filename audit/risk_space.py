@@ -3,6 +3,7 @@
 In the space a query that names a picture's risk lies near every view of that picture, in whatever words;
 a query that shares harmless things with the picture does not. It is learned by contrast over pictures
 with several views and queries of both kinds (CLIP's objective with labels; Radford et al., ICML 2021).
+A view is learned whole and read by passages: learning by passages too changed nothing (AUROC .852, .852).
 """
 
 from __future__ import annotations

@@ -83,21 +83,20 @@ class Measurer:
         probes = fit_probes(embedder, texts, folds) if isinstance(embedder, LayeredEmbedder) and texts else {}
         places = {fold: place for place, fold in enumerate(probes)}
         weights = np.array([probe.weights for probe in probes.values()], np.float32).T
+        readers = {}
         fitted = {}
         for fold in (None, *sorted(set(folds.values()))):
             known = [pair for pair in pairs if fold is None or folds.get(group_of(pair)) != fold]
-            space = fit_risk_space(embedder, known)
-            unread = unfitted.replace(probe=probes.get(fold), space=space)
+            fitted[fold] = unfitted.replace(probe=probes.get(fold), space=fit_risk_space(embedder, known))
             together = (
                 OneOfProbes(embedder, weights, places[fold])
                 if isinstance(embedder, LayeredEmbedder) and probes
                 else embedder
             )
-            fitted[fold] = PairReader(together, unread)
-            if fold is None:
-                self.probe, self.space = unread.probe, unread.space
-        self.reader = fitted[None]
-        self._of_group = {group: fitted[fold] for group, fold in folds.items()}
+            readers[fold] = PairReader(together, fitted[fold])
+        self.probe, self.space = fitted[None].probe, fitted[None].space
+        self.reader = readers[None]
+        self._of_group = {group: readers[fold] for group, fold in folds.items()}
 
     def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
         """(n, f) features of the pairs, in the order of `TERMS`."""

@@ -52,9 +52,8 @@ def test_z_is_unknown_with_few_others_and_zero_where_nothing_differs() -> None:
     few = likeness.LEAST_OTHERS
     assert np.isnan(likeness.image_query_z(query, images[:few], np.array([0]), np.arange(few))[1]).all()
     assert np.isfinite(likeness.image_query_z(query, images, np.array([0]), np.arange(6))[1]).all()
-    assert likeness.image_query_z(np.zeros_like(query), images, np.array([0]), np.arange(6))[1].tolist() == [
-        0.0
-    ]
+    _, alike = likeness.image_query_z(np.zeros_like(query), images, np.array([0]), np.arange(6))
+    assert alike.tolist() == [0.0]
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])

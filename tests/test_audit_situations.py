@@ -83,10 +83,11 @@ def test_in_the_risk_space_a_strangers_leaking_query_finds_its_own_picture(learn
 
 
 def test_in_the_risk_space_harmless_overlap_with_a_caption_counts_little(learned: PairReader) -> None:
-    pairs = [pair for pair in view("busy_pictures", "caption") if pair.topic != "None"]
+    """Read whole, these captions give .75: one sentence of risk drowns among the others."""
+    pairs = view("crowded_captions", "caption")
     labels = [pair.leak for pair in pairs]
     by_risk, by_words = (auroc_of(name, learned, pairs, labels) for name in ("risk_cosine", "cosine"))
-    assert by_risk > 0.75
+    assert by_risk > 0.85
     assert by_risk > by_words + 0.2
 
 
