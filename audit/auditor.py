@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from audit import features, metrics
-from audit.calibrations import Calibration
+from audit.calibrations import Calibration, reference_of
 from audit.features import Floats
 from audit.pairs import CHUNK, PairReader
 from audit.pool import Pool
@@ -21,7 +21,6 @@ from audit.spans import image_spans, query_spans
 from data.embedders import Embedder
 from data.records import Audit, Span
 
-ORIGINS = ("author", "caption", "ocr")  # of a description; the conformal reference depends on it
 EVIDENCE_SPANS = 3  # shown per side
 
 
@@ -91,7 +90,7 @@ class Auditor:
         spans = [query_spans(query) for query in queries], [image_spans(text) for text in descriptions]
         pairs = self._reader.read(queries, descriptions, *spans, pool)
         leakage = self.calibration.leakage(pairs)
-        p_values = self._p_values(leakage, origins)
+        p_values = self._p_values(leakage, list(map(reference_of, origins, descriptions)))
         matches = features.span_matches(pairs)
         query_weights, image_weights = matches.max(axis=2, initial=0.0), matches.max(axis=1, initial=0.0)
         harm = features.riskiness(pairs.harm)
@@ -107,12 +106,12 @@ class Auditor:
             for row in range(len(queries))
         ]
 
-    def _p_values(self, leakage: Floats, origins: Sequence[str]) -> Floats:
+    def _p_values(self, leakage: Floats, kinds: Sequence[str]) -> Floats:
         reference = self.calibration.conformal
         p_values = np.ones(len(leakage), np.float32)
-        for origin in dict.fromkeys(origins):
-            rows = np.array([each == origin for each in origins])
-            scores = np.asarray(reference.get(origin, reference["author"]), np.float32)
+        for kind in dict.fromkeys(kinds):
+            rows = np.array([each == kind for each in kinds])
+            scores = np.asarray(reference.get(kind, reference["author"]), np.float32)
             p_values[rows] = metrics.conformal_p(leakage[rows], scores)
         return p_values
 

@@ -1,13 +1,15 @@
 r"""Fits the combination of features for an embedder on labelled pairs, and keeps what it needs to be checked.
 
     python -m audit.calibrate construct/offline/scenes/*.toml audit/calibration/plain_questions.jsonl \
-        audit/calibration/situations/*.toml labelled/*.jsonl --embedder minilm --ocr figstep mm_safetybench
+        audit/calibration/situations/*.toml labelled/*.jsonl rated.jsonl \
+        --embedder minilm --ocr figstep mm_safetybench
 
 Every family weighs the same. Beside the given pairs stand made ones: leaking queries with another image,
 harmful queries with another image, plain questions about one thing in a scene. Coefficients are kept from
 falling below zero, strongly regularised, and rescaled afterwards, so that they rank by what families share.
-Where the embedder shows its layers, a probe for risk is fitted on them first, and of scenes and situations a risk
-space, with this project's own texts; a pair is then measured by those that saw no text of its sub-category or writer.
+Where the embedder shows its layers, a probe for risk is fitted on them first, and a risk space, both on scenes,
+situations and benchmarks with rated pairs (`audit.rated`); a pair is then measured by those that saw no text of its
+sub-category, writer or fold.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def main() -> None:
     from audit.embedding_cache import default_folder, watched_and_kept
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
-    from audit.probe import prototype_texts, query_texts, scene_texts, situation_texts
+    from audit.probe import pair_texts, prototype_texts, query_texts, scene_texts, situation_texts
     from audit.prototypes import load_prototypes
     from data.embedders import load_embedder
     from data.rows import write_text
@@ -59,6 +61,7 @@ def main() -> None:
         elif file.suffix == ".toml":
             pairs += object_pairs(file, embedder)
             texts += scene_texts(file)
+    texts += pair_texts(pair for pair in pairs if pair.fold)
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
     with watched_and_kept(embedder, default_folder(), fast=False) as cached:

@@ -16,10 +16,22 @@ from pydantic import Field, ValidationError
 
 from audit import features
 from audit.features import Floats, PairArrays
+from audit.spans import content_sentences
 from data.errors import UserError, unknown
 from data.records import Record
 
 CALIBRATIONS = Path(__file__).with_name("calibration")
+LONG = 3  # sentences of a description that is as long as a caption
+
+
+def reference_of(origin: str, description: str) -> str:
+    """Which leak-free scores a pair is compared with: longer texts have more to match, whoever wrote them.
+
+    "ocr" for text read off an image; else "caption" from `LONG` sentences on, "author" below.
+    """
+    if origin == "ocr":
+        return origin
+    return "caption" if len(content_sentences(description)) >= LONG else "author"
 
 
 class Term(Record):
@@ -53,6 +65,8 @@ class HeldOut(Record):
 
     weights: tuple[float, ...]  # in the order of the terms
     intercept: float
+    probe: Probe | None = None  # where the family's texts took part in the probe, one without them
+    space: RiskSpace | None = None  # the same of the risk space
 
 
 class Calibration(Record):
@@ -64,7 +78,7 @@ class Calibration(Record):
     probe: Probe | None = None  # None: prototypes alone say what is risky
     space: RiskSpace | None = None  # None: likeness is that of the embedder alone
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
-    conformal: dict[str, tuple[float, ...]]  # per origin: leakage of leak-free pairs, ascending
+    conformal: dict[str, tuple[float, ...]]  # by `reference_of`: leakage of leak-free pairs, ascending
     held_out: dict[str, HeldOut] = Field(default_factory=dict)
     provenance: dict[str, str]
 
@@ -86,7 +100,12 @@ class Calibration(Record):
             name: term.replace(weight=weight)
             for (name, term), weight in zip(self.terms.items(), held.weights, strict=True)
         }
-        return self.replace(terms=terms, intercept=held.intercept)
+        return self.replace(
+            terms=terms,
+            intercept=held.intercept,
+            probe=held.probe or self.probe,
+            space=held.space or self.space,
+        )
 
 
 def load_calibration(embedder_name: str) -> Calibration:

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audit import metrics
-from audit.calibrations import Calibration, HeldOut, Term
-from audit.labelled import VIEWS, LabelledPair, captioned
+from audit.calibrations import Calibration, HeldOut, Term, reference_of
+from audit.labelled import VIEWS, LabelledPair
 from audit.lines import PRIOR, RIDGE, Line, fit_line, spread
 from audit.probe import ProbeText, fold_of
 from audit.samples import TERMS, Array, Measurer, Sample
 from data.embedders import Embedder
 
-CONFORMAL_SCORES = 1000  # kept per origin
+CONFORMAL_SCORES = 1000  # kept per kind of description
 HARD_FAMILY = "plain questions"  # written to mislead; the leak-free pairs of a benchmark are not like them
-UNSEARCHED = 0.05  # where no pair leaks nobody looked for leaks: the top twentieth is not trusted
 
 
 def fit_calibration(
@@ -35,7 +35,7 @@ def fit_calibration(
         if (others := [sample for sample in samples if sample.source != source])
         and len({pair.leak for other in others for pair in other.pairs}) == 2
     }
-    references = dict(_references(measurer, samples, held_out, full, ocr))
+    references = dict(_references(samples, held_out, full, ocr))
     return Calibration(
         embedder=embedder.name,
         terms={
@@ -43,13 +43,22 @@ def fit_calibration(
             for name, middle, width, slope in zip(TERMS, center, scale, full.slope, strict=True)
         },
         intercept=_short(full.intercept + float(full.slope @ center)),
-        probe=measurer.probe,
-        space=measurer.space,
-        sensitivity=_short(_sensitivity(samples, held_out, full, references["author"])),
+        probe=measurer.fitted.probe,
+        space=measurer.fitted.space,
+        sensitivity=_short(_sensitivity(samples, held_out, full, references)),
         conformal=references,
-        held_out={family: _held_out(line, center, scale) for family, line in held_out.items()},
+        held_out={
+            family: _held_out(line, center, scale, measurer.fitted_without(family))
+            for family, line in held_out.items()
+        },
         provenance=_provenance(
-            samples, texts, topics_left_out(samples, center, scale), writers_left_out(samples, held_out)
+            samples,
+            texts,
+            {
+                "scenes_by_sub_category_left_out": topics_left_out(samples, center, scale),
+                "situations_by_writer_left_out": writers_left_out(samples, held_out),
+                "benchmarks_by_fold_left_out": folds_left_out(samples, held_out),
+            },
         ),
     )
 
@@ -91,6 +100,17 @@ def writers_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> di
     return {view: _short(float(np.mean(each))) for view, each in found.items() if each}
 
 
+def folds_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> dict[str, float]:
+    """AUROC of each family with folds: coefficients without the family, probe and space without the pair's fold."""
+    found: dict[str, float] = {}
+    for sample in samples:
+        if sample.pairs[0].fold and sample.family in held_out:
+            given = _given(sample)
+            auroc = metrics.auroc(sample.leak[given], held_out[sample.family].scores(sample.values[given]))
+            found |= {sample.family: _short(auroc)} if auroc is not None else {}
+    return found
+
+
 def _without(sample: Sample, topics: set[str]) -> Sample:
     rows = [row for row, pair in enumerate(sample.pairs) if pair.topic not in topics]
     kept = [sample.pairs[row] for row in rows]
@@ -98,78 +118,88 @@ def _without(sample: Sample, topics: set[str]) -> Sample:
 
 
 def _references(
-    measurer: Measurer, samples: Sequence[Sample], held_out: dict[str, Line], full: Line, ocr: Sequence[str]
+    samples: Sequence[Sample], held_out: dict[str, Line], full: Line, ocr: Sequence[str]
 ) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Per origin, scores of leak-free pairs under the fit without their family; families count alike."""
-    usual = [sample for sample in samples if sample.family != HARD_FAMILY] or samples
-    read = [sample for sample in usual if sample.family in ocr] or usual
-    told = [sample for sample in usual if sample.family not in ocr] or usual
-    for origin, chosen in (("author", told), ("caption", told), ("ocr", read)):
-        scores: list[Array] = []
-        for sample in chosen:
-            line = held_out.get(sample.source, full)
-            free = [pair for pair in sample.pairs if not pair.leak and pair.made == "given"]
-            if not free:
-                continue
-            if origin == "caption":
-                free = captioned(free)
-            pool = measurer.reader.pool([pair.image_description for pair in free])
-            values = measurer.values_of(free, pool)
-            ranked = np.sort(line.scores(values))
-            trusted = len(ranked) if sample.leak.any() else round(len(ranked) * (1 - UNSEARCHED))
-            scores.append(ranked[:trusted])
-        yield origin, _thinned(scores)
+    """By `reference_of`, scores of leak-free pairs under the fit without their family, which weighs as in the fit."""
+    of_kind: dict[str, list[tuple[Array, float]]] = {"author": [], "caption": [], "ocr": []}
+    for sample in [sample for sample in samples if sample.family != HARD_FAMILY] or samples:
+        scores = held_out.get(sample.source, full).scores(sample.values)
+        kinds = _kinds(sample, ocr)
+        for kind, families in of_kind.items():
+            free = (sample.leak == 0) & _given(sample) & (kinds == kind)
+            if free.any():
+                families.append((scores[free], float(sample.weight[free].sum())))
+    told = of_kind["author"] + of_kind["caption"]
+    for kind, families in of_kind.items():
+        yield kind, _thinned(families or told)
 
 
-def _thinned(families: Sequence[Array]) -> tuple[float, ...]:
-    """The same number of evenly spread quantiles of every family, together in ascending order."""
-    each = -(-CONFORMAL_SCORES // len(families))
-    levels = (np.arange(each) + 0.5) / each
-    scores = np.sort(np.concatenate([np.quantile(family, levels) for family in families]))
-    return tuple(_short(score) for score in scores)
+def _kinds(sample: Sample, ocr: Sequence[str]) -> NDArray[np.str_]:
+    """(n,) which leak-free scores each pair counts among."""
+    read = sample.family in ocr
+    return np.array(
+        [reference_of("ocr" if read else pair.origin, pair.image_description) for pair in sample.pairs]
+    )
+
+
+def _given(sample: Sample) -> NDArray[np.bool_]:
+    return np.array([pair.made == "given" for pair in sample.pairs])
+
+
+def _thinned(families: Sequence[tuple[Array, float]]) -> tuple[float, ...]:
+    """Of every family evenly spread quantiles, as many as it weighs, together in ascending order."""
+    total = sum(weight for _, weight in families)
+    scores = []
+    for family, weight in families:
+        count = max(1, round(CONFORMAL_SCORES * weight / total))
+        scores.append(np.quantile(family, (np.arange(count) + 0.5) / count))
+    return tuple(_short(score) for score in np.sort(np.concatenate(scores)))
 
 
 def _sensitivity(
-    samples: Sequence[Sample], held_out: dict[str, Line], full: Line, reference: Sequence[float]
+    samples: Sequence[Sample], held_out: dict[str, Line], full: Line, references: dict[str, tuple[float, ...]]
 ) -> float:
     """Share of leaking pairs with p <= 0.05, mean over families, each under the fit without it."""
-    threshold = np.quantile(reference, 0.95)
+    threshold = {kind: np.quantile(scores, 0.95) for kind, scores in references.items()}
     shares = []
     for sample in samples:
-        given = np.array([bool(pair.leak) and pair.made == "given" for pair in sample.pairs])
-        if given.any():
-            line = held_out.get(sample.source, full)
-            shares.append((line.scores(sample.values[given]) >= threshold).mean())
+        leaking = (sample.leak == 1) & _given(sample)
+        if leaking.any():
+            scores = held_out.get(sample.source, full).scores(sample.values)
+            least = np.array([threshold[kind] for kind in _kinds(sample, ())])
+            shares.append((scores >= least)[leaking].mean())
     return float(np.mean(shares))
 
 
-def _held_out(line: Line, center: Array, scale: Array) -> HeldOut:
+def _held_out(line: Line, center: Array, scale: Array, fitted: Calibration | None) -> HeldOut:
     return HeldOut(
         weights=tuple(_short(each) for each in line.slope * scale),
         intercept=_short(line.intercept + float(line.slope @ center)),
+        probe=fitted.probe if fitted else None,
+        space=fitted.space if fitted else None,
     )
 
 
 def _provenance(
-    samples: Sequence[Sample],
-    texts: Sequence[ProbeText],
-    topics: dict[str, float],
-    writers: dict[str, float],
+    samples: Sequence[Sample], texts: Sequence[ProbeText], left_out: dict[str, dict[str, float]]
 ) -> dict[str, str]:
     probe = (
         {"probe_fitted_on": f"{len(texts)} texts, {sum(text.risky for text in texts)} risky"} if texts else {}
     )
-    bank, situations = (
-        ", ".join(f"{auroc:.3f} ({name})" for name, auroc in left_out.items())
-        for left_out in (topics, writers)
-    )
-    return probe | {
-        "scenes_by_sub_category_left_out": f"AUROC {bank}" if bank else "no scenes",
-        "situations_by_writer_left_out": f"AUROC {situations}" if situations else "no situations",
-        "fitted_on": families_of([sample.source for sample in samples for _ in sample.pairs]),
-        "fitted_at": datetime.now(UTC).date().isoformat(),
-        "method": f"non-negative ridge logistic ({RIDGE}), rescaled to {PRIOR:.0%} leaking pairs",
+    figures = {
+        name: "AUROC " + ", ".join(f"{auroc:.3f} ({what})" for what, auroc in found.items())
+        for name, found in left_out.items()
+        if found
     }
+    return (
+        probe
+        | figures
+        | {
+            "fitted_on": families_of([sample.source for sample in samples for _ in sample.pairs]),
+            "fitted_at": datetime.now(UTC).date().isoformat(),
+            "method": f"non-negative ridge logistic ({RIDGE}), rescaled to {PRIOR:.0%} leaking pairs",
+        }
+    )
 
 
 def _short(value: float) -> float:

@@ -4,6 +4,9 @@ A line of a JSONL file of labelled pairs (TOML of scenes and of situations is re
 
     {"id": "k-17-q", "family": "kites", "pair_id": "k-17", "query": "Who flies the red kite?",
      "image_description": "A boy with a red kite on a beach.", "leak": 0}
+
+With "picture", a name of the image, a pair teaches the probe and the risk space too; "fold" names what it is
+left out of them with, and "topic" what it shows, for pairs of other topics show something else.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class LabelledPair(Record):
     topic: str = ""  # pairs of other topics show something else
     picture: str = ""  # which picture the description is a view of, where one has several
     writer: str = ""  # whose texts these are, where several wrote: fitted or left out together
+    fold: str = ""  # of a benchmark's pairs: what its texts are left out with
     origin: str = "author"  # of what is known of the image
     made: str = "given"  # given, swapped, harmful: which kind of leak-free pair it is
 
@@ -93,6 +97,9 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
             image_description=row.get("image_description") or "",
             image=str(row.get("image") or ""),
             leak=leak,
+            topic=str(row.get("topic") or ""),
+            picture=str(row.get("picture") or ""),
+            fold=str(row.get("fold") or ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -213,8 +220,13 @@ def swapped(pairs: Sequence[LabelledPair], chosen: Callable[[LabelledPair], bool
 
 
 def captioned(pairs: Sequence[LabelledPair]) -> list[LabelledPair]:
-    """The pairs with their descriptions as a captioning model words them."""
-    return [pair.replace(image_description=caption_of(pair.image_description)) for pair in pairs]
+    """The pairs with their descriptions, where they have one, as a captioning model words them."""
+    return [
+        pair.replace(image_description=caption_of(pair.image_description))
+        if pair.image_description.strip()
+        else pair
+        for pair in pairs
+    ]
 
 
 def caption_of(description: str) -> str:

@@ -1,27 +1,29 @@
 """The fit of a probe: which texts name a risk and which do not, and a linear reading that tells them apart.
 
-Its texts are this project's own: `calibration/queries.toml`, the queries of the scene bank and of
-`calibration/situations/`, the prototypes.
+Its texts are this project's own (`calibration/queries.toml`, the queries of the scene bank and of
+`calibration/situations/`, the prototypes) and the queries of benchmarks with rated pairs, of which it keeps figures.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.calibrations import Probe
+from audit.labelled import LabelledPair
 from audit.prototypes import Prototypes
 from data.embedders import LayeredEmbedder
 from data.errors import UserError
 
 QUERIES = Path(__file__).with_name("calibration") / "queries.toml"
 FOLDS = 6  # a pair is measured by the probe that saw no text of its sub-category
-INVERSE_RIDGE = 1e-3  # scikit-learn's C, on standardised layers
+Key = TypeVar("Key")
+INVERSE_RIDGE = 3e-3  # scikit-learn's C, on standardised layers
 
 
 class ProbeText(NamedTuple):
@@ -72,6 +74,12 @@ def situation_texts(path: Path) -> list[ProbeText]:
     return list(_both_marks(kinds))
 
 
+def pair_texts(pairs: Iterable[LabelledPair]) -> list[ProbeText]:
+    """The queries of labelled pairs, left out by fold."""
+    kinds = {(pair.query, bool(pair.leak), pair.fold): None for pair in pairs}
+    return list(_both_marks(kinds))
+
+
 def prototype_texts(prototypes: Prototypes) -> list[ProbeText]:
     """The phrases of the prototypes: what short spans are like."""
     risky = [ProbeText(phrase, True, "", 0.5) for phrase in prototypes.risk]
@@ -92,14 +100,13 @@ def fold_of(topics: Iterable[str]) -> dict[str, int]:
 
 
 def fit_probes(
-    embedder: LayeredEmbedder, texts: Sequence[ProbeText], folds: Mapping[str, int]
-) -> dict[int | None, Probe]:
-    """The probe of all texts (None), and for every fold the one that saw no text of its topics."""
+    embedder: LayeredEmbedder, texts: Sequence[ProbeText], left_out: Mapping[Key, Collection[str]]
+) -> dict[Key, Probe]:
+    """For every name the probe that saw no text of the topics left out under it."""
     layers = embedder.layers([each.text for each in texts]).astype(np.float64)
-    of_text = np.array([folds.get(each.topic, -1) for each in texts])
     return {
-        fold: _fit(layers, texts, np.full(len(texts), True) if fold is None else of_text != fold)
-        for fold in (None, *sorted(set(folds.values())))
+        key: _fit(layers, texts, np.array([each.topic not in topics for each in texts]))
+        for key, topics in left_out.items()
     }
 
 

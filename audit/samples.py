@@ -22,6 +22,7 @@ TERMS = (
     "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
     "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk",
 )  # fmt: skip
+EVERYTHING = -1  # in place of a fold: nothing is left out
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
 
 
@@ -44,8 +45,8 @@ class Sample(NamedTuple):
 
 
 def group_of(pair: LabelledPair) -> str:
-    """What a pair's texts are left out with: its writer, or its topic."""
-    return pair.writer or pair.topic
+    """What a pair's texts are left out with: its fold, its writer, or its topic."""
+    return pair.fold or pair.writer or pair.topic
 
 
 class OneOfProbes:
@@ -80,23 +81,38 @@ class Measurer:
         folds = fold_of(
             [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
         )
-        probes = fit_probes(embedder, texts, folds) if isinstance(embedder, LayeredEmbedder) and texts else {}
-        places = {fold: place for place, fold in enumerate(probes)}
-        weights = np.array([probe.weights for probe in probes.values()], np.float32).T
-        readers = {}
-        fitted = {}
-        for fold in (None, *sorted(set(folds.values()))):
-            known = [pair for pair in pairs if fold is None or folds.get(group_of(pair)) != fold]
-            fitted[fold] = unfitted.replace(probe=probes.get(fold), space=fit_risk_space(embedder, known))
-            together = (
-                OneOfProbes(embedder, weights, places[fold])
-                if isinstance(embedder, LayeredEmbedder) and probes
-                else embedder
+        left_out: dict[int | str, set[str]] = {EVERYTHING: set()}
+        for group, fold in folds.items():
+            left_out.setdefault(fold, set()).add(group)
+        for pair in pairs:
+            if pair.fold:
+                left_out.setdefault(pair.family, set()).add(pair.fold)
+        layered = embedder if isinstance(embedder, LayeredEmbedder) and texts else None
+        probes = fit_probes(layered, texts, left_out) if layered else {}
+        self._fitted = {
+            name: unfitted.replace(
+                probe=probes.get(name),
+                space=fit_risk_space(embedder, [pair for pair in pairs if group_of(pair) not in groups]),
             )
-            readers[fold] = PairReader(together, fitted[fold])
-        self.probe, self.space = fitted[None].probe, fitted[None].space
-        self.reader = readers[None]
+            for name, groups in left_out.items()
+        }
+        weights = np.array([probe.weights for probe in probes.values()], np.float32).T
+        places = {name: place for place, name in enumerate(probes)}
+        readers = {
+            name: PairReader(OneOfProbes(layered, weights, places[name]) if layered else embedder, fitted)
+            for name, fitted in self._fitted.items()
+        }
+        self.reader = readers[EVERYTHING]
         self._of_group = {group: readers[fold] for group, fold in folds.items()}
+
+    @property
+    def fitted(self) -> Calibration:
+        """The probe and the risk space of all texts."""
+        return self._fitted[EVERYTHING]
+
+    def fitted_without(self, family: str) -> Calibration | None:
+        """Those that saw no text of a family; None where its texts took no part in them, or are left out by writer."""
+        return self._fitted.get(family)
 
     def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
         """(n, f) features of the pairs, in the order of `TERMS`."""

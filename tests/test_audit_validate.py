@@ -65,6 +65,12 @@ def test_json_is_exactly_one_object_with_figures_per_family(labelled: Path) -> N
     assert figures["macro"]["swapped_auroc"] >= 0.9
 
 
+def test_wording_descriptions_as_captions_keeps_leaks_first(labelled: Path) -> None:
+    done = run("audit.validate", labelled, "--as-captions", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["macro"]["auroc"] >= 0.95
+
+
 @pytest.mark.parametrize("module", ["audit.validate", "audit.calibrate"])
 def test_help_answers_at_once(module: str) -> None:
     started = time.monotonic()
