@@ -92,15 +92,16 @@ class Auditor:
         leakage = self.calibration.leakage(pairs)
         p_values = self._p_values(leakage, list(map(reference_of, origins, descriptions)))
         matches = features.span_matches(pairs)
-        query_weights, image_weights = matches.max(axis=2, initial=0.0), matches.max(axis=1, initial=0.0)
+        query_evidence = _evidence(spans[0], matches.max(axis=2, initial=0.0))
+        image_evidence = _evidence(spans[1], matches.max(axis=1, initial=0.0))
         harm = features.riskiness(pairs.harm)
         return [
             Audit(
                 leakage=float(leakage[row]),
                 text_harm=float(harm[row]),
                 p_value=float(p_values[row]),
-                query_spans=_evidence(spans[0][row], query_weights[row]),
-                image_spans=_evidence(spans[1][row], image_weights[row]),
+                query_spans=query_evidence[row],
+                image_spans=image_evidence[row],
                 content_from=origins[row],
             )
             for row in range(len(queries))
@@ -124,7 +125,15 @@ def _why_unscored(query: str, description: str | None) -> str | None:
     return None
 
 
-def _evidence(spans: list[str], weights: Floats) -> tuple[Span, ...]:
-    """The spans that weigh most, heaviest first."""
-    order = np.argsort(-weights[: len(spans)], kind="stable")[:EVIDENCE_SPANS]
-    return tuple(Span(text=spans[place], weight=round(float(weights[place]), 3)) for place in order)
+def _evidence(spans: Sequence[Sequence[str]], weights: Floats) -> list[tuple[Span, ...]]:
+    """Per pair, the spans that weigh most, heaviest first; `weights` (n, a) are 0 where a pair has fewer than a."""
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :EVIDENCE_SPANS]
+    heaviest = np.take_along_axis(weights, order, axis=1).astype(np.float64).round(3).tolist()
+    return [
+        tuple(
+            Span(text=own[place], weight=weight)
+            for place, weight in zip(places, of_pair, strict=True)
+            if place < len(own)
+        )
+        for own, places, of_pair in zip(spans, order.tolist(), heaviest, strict=True)
+    ]

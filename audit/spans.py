@@ -143,4 +143,9 @@ def passages(description: str) -> list[str]:
 
 def content_sentences(description: str) -> list[str]:
     """The description's sentences without caption boilerplate."""
-    return sentences(strip_boilerplate(description))
+    return list(_told(description))
+
+
+@lru_cache(maxsize=4096)  # as above
+def _told(description: str) -> tuple[str, ...]:
+    return tuple(sentences(strip_boilerplate(description)))
