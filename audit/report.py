@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from audit.calibrations import Calibration
+from audit.calibrations import Calibration, reference_of
 from audit.descriptions import Content
 from audit.summary import Audited, CategoryFigures, Share, Summary, counted, why_unscored
 from data.pages.charts import Histogram, Series, axis_top, histogram
@@ -127,10 +127,15 @@ def _scores(audited: Audited) -> list[float]:
 
 
 def _reference(sources: Sequence[Audited], calibration: Calibration) -> list[float]:
-    """Scores of the leak-free calibration pairs of the origin that most descriptions here have."""
-    origins = Counter(audit.content_from or "" for audited in sources for audit in audited.audits)
-    origin = max(calibration.conformal, key=lambda name: origins[name], default="")
-    return list(calibration.conformal.get(origin, ()))
+    """The leak-free calibration scores that most pairs here are compared with."""
+    compared = Counter(
+        reference_of(content.origin, content.text)
+        for audited in sources
+        for _, _, content in audited.entries()
+        if content.origin and content.text
+    )
+    kind = max(calibration.conformal, key=lambda name: compared[name], default="")
+    return list(calibration.conformal.get(kind, ()))
 
 
 def _above(scores: Sequence[float]) -> list[float]:
