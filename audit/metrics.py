@@ -79,12 +79,10 @@ def prevalence(
     _, cluster = np.unique(np.asarray(images, dtype=object).astype(str), return_inverse=True)
     sizes = np.bincount(cluster).astype(np.float64)
     hits = np.bincount(cluster, weights=np.asarray(flags, np.float64))
-    chance = np.random.default_rng(seed)
-    shares = np.empty(draws)
-    for draw in range(draws):
-        drawn = chance.integers(len(sizes), size=len(sizes))
-        shares[draw] = hits[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(shares, [0.025, 0.975])
+    # Images with as many rows and hits are alike to a draw: it is enough to draw how many of each kind there are.
+    kinds, number = np.unique(np.stack([hits, sizes], axis=1), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(sizes), number / len(sizes), size=draws) @ kinds
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     share = float(hits.sum() / sizes.sum())
     return (
         rogan_gladen(share, sensitivity, false_positive_rate),
