@@ -159,7 +159,7 @@ def _thinned(families: Sequence[tuple[Array, float]]) -> tuple[float, ...]:
 def _sensitivity(
     samples: Sequence[Sample], held_out: dict[str, Line], full: Line, references: dict[str, tuple[float, ...]]
 ) -> float:
-    """Share of leaking pairs with p <= 0.05, mean over families, each under the fit without it."""
+    """Share of leaking pairs with p <= 0.05 as descriptions, mean over families, each under the fit without it."""
     threshold = {kind: np.quantile(scores, 0.95) for kind, scores in references.items()}
     shares = []
     for sample in samples:

@@ -21,7 +21,9 @@ from data.embedders import LayeredEmbedder
 from data.errors import UserError
 
 QUERIES = Path(__file__).with_name("calibration") / "queries.toml"
-FOLDS = 6  # a pair is measured by the probe that saw no text of its sub-category
+FOLDS = (
+    6  # a pair is measured by the probe that saw no text of its sub-category, writer or sixth of a benchmark
+)
 Key = TypeVar("Key")
 INVERSE_RIDGE = 3e-3  # scikit-learn's C, on standardised layers
 

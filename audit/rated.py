@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from audit.labelled import LabelledPair
+from audit.probe import FOLDS
 from data.errors import UserError, run_cli
 from data.records import pair_id, seed_of
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from data.sources.source_rows import SourceRow
 
 LABELS = {"1": 1, "0": 0, "none": 0}  # of a rating that can be a label
-FOLDS = 6  # of the pictures: a pair is measured by a fit that saw no pair of its fold
 
 
 class Rating(NamedTuple):
@@ -53,11 +53,10 @@ def main() -> int:
 
     ratings = read_ratings(arguments.ratings)
     pairs = list(labelled(ratings, read_source(arguments.benchmark).rows, arguments.ratings.stem))
-    write_text(arguments.out, "".join(f"{json.dumps(pair, ensure_ascii=False)}\n" for pair in pairs))
-    leaking = sum(pair["leak"] == 1 for pair in pairs)
+    write_text(arguments.out, "".join(f"{pair.model_dump_json(exclude_defaults=True)}\n" for pair in pairs))
     print(
-        f"{arguments.out}: {len(pairs):,} pairs, {leaking:,} leaking. Of {len(ratings):,} rated rows "
-        f"{len(ratings) - len(pairs):,} are left out: the raters differ, or both doubt."
+        f"{arguments.out}: {len(pairs):,} pairs, {sum(pair.leak for pair in pairs):,} leaking. Left out, because the "
+        f"raters differ or both doubt: {len(ratings) - len(pairs):,} of {len(ratings):,} rated rows."
     )
     return 0
 
@@ -73,10 +72,8 @@ def read_ratings(path: Path) -> list[Rating]:
         raise UserError(f"{path} holds no ratings: it needs the columns id, first, second, text.") from error
 
 
-def labelled(
-    ratings: Sequence[Rating], rows: Sequence[SourceRow], family: str
-) -> Iterator[dict[str, str | int]]:
-    """The rated pairs with a label, as lines of a labelled file."""
+def labelled(ratings: Sequence[Rating], rows: Sequence[SourceRow], family: str) -> Iterator[LabelledPair]:
+    """The rated pairs with a label."""
     row_of = {row.id: row for row in rows}
     strangers = Counter(_stranger(rating, row_of.get(rating.id)) for rating in ratings)
     if strangers[True]:
@@ -88,16 +85,16 @@ def labelled(
         row = row_of[rating.id]
         if rating.label is not None:
             picture = row.image_key or row.image_description or ""
-            yield {
-                "id": rating.id,
-                "family": family,
-                "query": row.query,
-                "image_description": row.image_description or "",
-                "leak": rating.label,
-                "topic": row.sub_category,
-                "picture": picture,
-                "fold": f"{family} {seed_of(picture) % FOLDS}",
-            }
+            yield LabelledPair(
+                id=rating.id,
+                family=family,
+                query=row.query,
+                image_description=row.image_description or "",
+                leak=rating.label,
+                topic=row.sub_category,
+                picture=picture,
+                fold=f"{family} {seed_of(picture) % FOLDS}",
+            )
 
 
 def _stranger(rating: Rating, row: SourceRow | None) -> bool:

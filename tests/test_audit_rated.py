@@ -45,7 +45,7 @@ def test_rows_on_which_both_raters_are_sure_become_labelled_pairs(tmp_path: Path
     done = run("audit.rated", ratings, benchmark, "--out", tmp_path / "rated.jsonl")
     assert done.returncode == 0, done.stderr
     assert "3 pairs, 1 leaking" in done.stdout
-    assert "1 are left out" in done.stdout
+    assert "1 of 4 rated rows" in done.stdout
     pairs = read_labelled(tmp_path / "rated.jsonl")
     assert {pair.query: pair.leak for pair in pairs} == {
         QUERIES["1"]: 1, QUERIES["0"]: 0, QUERIES["none"]: 0
