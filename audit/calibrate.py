@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -36,13 +37,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ocr", nargs="*", default=(), metavar="FAMILY", help="families whose descriptions are images' text"
     )
+    parser.add_argument(
+        "--cross-encoder", nargs="*", default=(), type=Path, metavar="FOLDER",
+        help="from audit.cross_encoder: the one to use, and others for the pairs that it learned from",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: where the embedder's is shipped")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from audit.calibrations import CALIBRATIONS
+    from audit.calibrations import CALIBRATIONS, trained_on, with_folders
     from audit.embedding_cache import default_folder, watched_and_kept
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
@@ -52,6 +57,8 @@ def main() -> None:
     from data.rows import write_text
 
     embedder = load_embedder(arguments.embedder)
+    out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
+    trained = [trained_on(folder) for folder in arguments.cross_encoder]
     pairs: list[LabelledPair] = []
     texts = [*query_texts(), *prototype_texts(load_prototypes())]
     for file in arguments.files:
@@ -65,9 +72,8 @@ def main() -> None:
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
     with watched_and_kept(embedder, default_folder(), fast=False) as cached:
-        calibration = fit_calibration(cached, pairs, arguments.ocr, texts)
-    out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
-    write_text(out, as_json(calibration))
+        calibration = fit_calibration(cached, pairs, arguments.ocr, texts, trained)
+    write_text(out, as_json(with_folders(calibration, lambda folder: os.path.relpath(folder, out.parent))))
     print("\n".join(f"{name}: {said}" for name, said in calibration.provenance.items()))
     print(f"{out}: {', '.join(f'{name} {term.weight:.2f}' for name, term in calibration.terms.items())}")
 

@@ -3,12 +3,15 @@
 {"embedder": "minilm", "terms": {"cosine": {"center": 0.3, "scale": 0.2, "weight": 0.9}, ...},
  "intercept": -1.9, "probe": {"weights": [0.1, ...], "intercept": 0.2},
  "space": {"weights": [[0.1, ...], ...], "query_center": [...], "image_center": [...]}, "sensitivity": 0.81,
+ "cross_encoder": {"folder": "minilm", "digest": "5f0c...", "sources": ["polite", ...]},
  "conformal": {"author": [0.003, ...], "caption": [...], "ocr": [...]},
  "held_out": {"msts": {"weights": [0.9, ...], "intercept": -2.0}, ...}, "provenance": {...}}
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +20,12 @@ from pydantic import Field, ValidationError
 from audit import features
 from audit.features import Floats, PairArrays
 from audit.spans import content_sentences
+from data.cross_encoder import Adapter, find_adapter
 from data.errors import UserError, unknown
 from data.records import Record
 
 CALIBRATIONS = Path(__file__).with_name("calibration")
+FACTS = "trained_on.json"  # in the folder of a cross-encoder
 LONG = 3  # sentences of a description that is as long as a caption
 
 
@@ -60,6 +65,24 @@ class RiskSpace(Record):
     image_center: tuple[float, ...]  # (d,)
 
 
+class TrainedOn(Record):
+    """Weights that make a cross-encoder of the embedder, and whose pairs they were learned from."""
+
+    folder: str  # beside the calibration
+    digest: str  # SHA-256 of the weights
+    sources: tuple[str, ...]  # writers and families
+
+    def adapter(self) -> Adapter:
+        """The weights themselves; `UserError` where they are gone or others."""
+        adapter = find_adapter(Path(self.folder))
+        if adapter.digest != self.digest:
+            raise UserError(
+                f"The cross-encoder in {self.folder} is not the one that the calibration was fitted with: "
+                "fit it again with `python -m audit.calibrate`."
+            )
+        return adapter
+
+
 class HeldOut(Record):
     """The same combination fitted without one family, or one writer's: what it is validated with."""
 
@@ -67,6 +90,7 @@ class HeldOut(Record):
     intercept: float
     probe: Probe | None = None  # where the family's texts took part in the probe, one without them
     space: RiskSpace | None = None  # the same of the risk space
+    cross_encoder: TrainedOn | None = None  # and of the cross-encoder
 
 
 class Calibration(Record):
@@ -77,6 +101,7 @@ class Calibration(Record):
     intercept: float
     probe: Probe | None = None  # None: prototypes alone say what is risky
     space: RiskSpace | None = None  # None: likeness is that of the embedder alone
+    cross_encoder: TrainedOn | None = None  # None: the texts of a pair are read apart only
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
     conformal: dict[str, tuple[float, ...]]  # by `reference_of`: leakage of leak-free pairs, ascending
     held_out: dict[str, HeldOut] = Field(default_factory=dict)
@@ -90,6 +115,13 @@ class Calibration(Record):
         weight = np.array([term.weight for term in terms])
         standard = (features.features_of(pairs, self.terms) - center) / scale
         return features.sigmoid(standard @ weight + self.intercept)
+
+    def had(self, source: str) -> str:
+        """What part a family, or a writer, took in the fit, and so how far figures on it can be trusted."""
+        if source in self.held_out:
+            return "left out"
+        learned = self.cross_encoder.sources if self.cross_encoder else ()
+        return "learned from" if source in learned else "unseen"
 
     def without(self, family: str) -> Calibration:
         """The calibration fitted without `family`; this one where the family took no part."""
@@ -105,6 +137,7 @@ class Calibration(Record):
             intercept=held.intercept,
             probe=held.probe or self.probe,
             space=held.space or self.space,
+            cross_encoder=held.cross_encoder or self.cross_encoder,
         )
 
 
@@ -123,4 +156,29 @@ def load_calibration(embedder_name: str) -> Calibration:
     strangers = calibration.terms.keys() - features.FEATURES.keys()
     if strangers or not calibration.conformal.get("author"):
         raise UserError(f"{path} is of another version: fit it again with `python -m audit.calibrate`.")
-    return calibration
+    return with_folders(calibration, lambda folder: str(path.parent / folder))
+
+
+def with_folders(calibration: Calibration, where: Callable[[str], str]) -> Calibration:
+    """The calibration with the folders of its cross-encoders named otherwise: in a file beside it, or as they are."""
+
+    def moved(trained: TrainedOn | None) -> TrainedOn | None:
+        return trained and trained.replace(folder=where(trained.folder))
+
+    return calibration.replace(
+        cross_encoder=moved(calibration.cross_encoder),
+        held_out={
+            source: held.replace(cross_encoder=moved(held.cross_encoder))
+            for source, held in calibration.held_out.items()
+        },
+    )
+
+
+def trained_on(folder: Path) -> TrainedOn:
+    """The cross-encoder in a folder that `python -m audit.cross_encoder` wrote."""
+    adapter = find_adapter(folder)
+    try:
+        sources = json.loads((folder / FACTS).read_text())["sources"]
+        return TrainedOn(folder=str(folder), digest=adapter.digest, sources=tuple(sources))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / FACTS} does not say what the cross-encoder learned from.") from error

@@ -1,8 +1,8 @@
 """What an embedder said of a text, kept on disk: a second audit of the same texts embeds nothing.
 
 One SQLite file per embedder, precision and probes; a row is a text's digest, its vector in float16 and its
-readings in float32, so no text is written. What is returned is always what was stored: a first audit and a
-second agree to the last digit.
+readings in float32, so no text is written. Another file keeps the log odds of pairs, one per cross-encoder. What
+is returned is always what was stored: a first audit and a second agree to the last digit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from audit.watch import WatchedEmbedder
-from data.embedders import Embedder, LayeredEmbedder, Vectors
+from data.cross_encoder import Adapter, Pair
+from data.embedders import Embedder, LayeredEmbedder, Odds, Vectors
 from data.errors import UserError
 
 MOST_TEXTS = 3_000_000  # about 3 GB; beyond it texts are embedded and not kept
@@ -65,6 +66,19 @@ class CachedEmbedder:
         """(n, d) unit rows and (n, k) layers @ `probes` (l * d, k)."""
         return self._kept(texts, probes)
 
+    def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+        """(n,) log odds, in the order of the pairs."""
+        store = self._open(f"pairs-{adapter.digest[:12]}")
+        digests = [_digest("\0".join(pair)) for pair in pairs]
+        found = _fetch(store, list(dict.fromkeys(digests)))
+        missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in found}
+        if missing:
+            odds = self._embedder.read_together(list(missing.values()), adapter).astype(np.float32)
+            fresh = {digest: each.tobytes() for digest, each in zip(missing, odds, strict=True)}
+            _keep(store, fresh)
+            found |= fresh
+        return np.frombuffer(b"".join(found[digest] for digest in digests), np.float32)
+
     def close(self) -> None:
         for store in self._stores.values():
             store.close()
@@ -78,11 +92,10 @@ class CachedEmbedder:
 
     def _kept(self, texts: Sequence[str], probes: Vectors | None) -> tuple[Vectors, Vectors]:
         distinct = list(dict.fromkeys(texts))
-        store = self._open(probes)
+        which = "unprobed" if probes is None else hashlib.blake2b(probes.tobytes(), digest_size=6).hexdigest()
+        store = self._open(which)
         count = 0 if probes is None else probes.shape[1]
-        digests = [
-            hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in distinct
-        ]
+        digests = [_digest(text) for text in distinct]
         found = _fetch(store, digests)
         missing = [row for row, digest in enumerate(digests) if digest not in found]
         if missing:
@@ -100,8 +113,7 @@ class CachedEmbedder:
             found |= fresh
         return _read([found[digest] for digest in digests], count, distinct, texts)
 
-    def _open(self, probes: Vectors | None) -> sqlite3.Connection:
-        which = "unprobed" if probes is None else hashlib.blake2b(probes.tobytes(), digest_size=6).hexdigest()
+    def _open(self, which: str) -> sqlite3.Connection:
         safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in self.name)
         name = f"{safe}-{self._precision}-{which}.sqlite"
         if name not in self._stores:
@@ -118,6 +130,10 @@ class CachedEmbedder:
                 ) from error
             self._stores[name] = store
         return self._stores[name]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _fetch(store: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, bytes]:

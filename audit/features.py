@@ -46,6 +46,9 @@ class PairArrays:
     risk_cosine: Floats  # (n,) cosine of query and nearest passage in the risk space; 0 where there is none
     risk_mean: Floats  # (n,) mean of the same against the pool's descriptions
     risk_std: Floats  # (n,) its standard deviation
+    joint: (
+        Floats  # (n,) log odds of a leak by the cross-encoder, which reads both texts at once; 0 without one
+    )
     recall: Floats  # (n,) 0 to 1: share of a sentence's word stems that the query holds, at best
 
 
@@ -270,6 +273,7 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "risk_z": risk_z,
     "harm_about_risk": harm_about_risk,
     "agreement": lambda pairs: pairs.agreement,
+    "joint": lambda pairs: pairs.joint,
     "recall": lambda pairs: pairs.recall,
 }
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit import metrics
-from audit.calibrations import Calibration, HeldOut, Term, reference_of
+from audit.calibrations import Calibration, HeldOut, Term, TrainedOn, reference_of
 from audit.labelled import VIEWS, LabelledPair
 from audit.lines import PRIOR, RIDGE, Line, fit_line, spread
 from audit.probe import ProbeText, fold_of
-from audit.samples import TERMS, Array, Measurer, Sample
+from audit.samples import Array, Measurer, Sample
 from data.embedders import Embedder
 
 CONFORMAL_SCORES = 1000  # kept per kind of description
@@ -22,34 +22,47 @@ HARD_FAMILY = "plain questions"  # written to mislead; the leak-free pairs of a 
 
 
 def fit_calibration(
-    embedder: Embedder, pairs: Sequence[LabelledPair], ocr: Sequence[str], texts: Sequence[ProbeText] = ()
+    embedder: Embedder,
+    pairs: Sequence[LabelledPair],
+    ocr: Sequence[str],
+    texts: Sequence[ProbeText] = (),
+    cross_encoders: Sequence[TrainedOn] = (),
 ) -> Calibration:
-    """The calibration of an embedder on labelled pairs of one or more families, and texts for its probe."""
-    measurer = Measurer(embedder, texts, pairs)
+    """The calibration of an embedder on labelled pairs of one or more families, and texts for its probe.
+
+    The first cross-encoder is the calibration's; what it learned from is measured by the next that did not.
+    """
+    measurer = Measurer(embedder, texts, pairs, cross_encoders)
     samples = list(measurer.measured(pairs))
     center, scale = spread(samples)
     full = fit_line(samples, center, scale)
     held_out = {
-        source: fit_line(others, center, scale)
+        source: fit_line(rest, center, scale)
         for source in dict.fromkeys(sample.source for sample in samples)
-        if (others := [sample for sample in samples if sample.source != source])
-        and len({pair.leak for other in others for pair in other.pairs}) == 2
+        if (rest := [sample for sample in samples if sample.source != source])
+        and len({pair.leak for other in rest for pair in other.pairs}) == 2
     }
     references = dict(_references(samples, held_out, full, ocr))
+    others = {
+        sample.source: used
+        for sample in samples
+        if (used := measurer.cross_encoder_without(sample.pairs[0])) and used != cross_encoders[0]
+    }
     return Calibration(
         embedder=embedder.name,
         terms={
             name: Term(center=_short(middle), scale=_short(width), weight=_short(slope * width))
-            for name, middle, width, slope in zip(TERMS, center, scale, full.slope, strict=True)
+            for name, middle, width, slope in zip(measurer.terms, center, scale, full.slope, strict=True)
         },
         intercept=_short(full.intercept + float(full.slope @ center)),
         probe=measurer.fitted.probe,
         space=measurer.fitted.space,
+        cross_encoder=cross_encoders[0] if "joint" in measurer.terms else None,
         sensitivity=_short(_sensitivity(samples, held_out, full, references)),
         conformal=references,
         held_out={
-            family: _held_out(line, center, scale, measurer.fitted_without(family))
-            for family, line in held_out.items()
+            source: _held_out(line, center, scale, measurer.fitted_without(source), others.get(source))
+            for source, line in held_out.items()
         },
         provenance=_provenance(
             samples,
@@ -93,7 +106,9 @@ def writers_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> di
     found: dict[str, list[float]] = {view: [] for view in VIEWS}
     for sample in samples:
         given = np.array([pair.made == "given" for pair in sample.pairs])
-        scores = held_out.get(sample.source, Line(np.zeros(len(TERMS)), 0.0)).scores(sample.values[given])
+        scores = held_out.get(sample.source, Line(np.zeros(sample.values.shape[1]), 0.0)).scores(
+            sample.values[given]
+        )
         auroc = metrics.auroc(sample.leak[given], scores)
         if sample.pairs[0].writer and auroc is not None:
             found[sample.family.rpartition(", ")[2]].append(auroc)
@@ -171,12 +186,15 @@ def _sensitivity(
     return float(np.mean(shares))
 
 
-def _held_out(line: Line, center: Array, scale: Array, fitted: Calibration | None) -> HeldOut:
+def _held_out(
+    line: Line, center: Array, scale: Array, fitted: Calibration | None, trained: TrainedOn | None
+) -> HeldOut:
     return HeldOut(
         weights=tuple(_short(each) for each in line.slope * scale),
         intercept=_short(line.intercept + float(line.slope @ center)),
         probe=fitted.probe if fitted else None,
         space=fitted.space if fitted else None,
+        cross_encoder=trained,
     )
 
 

@@ -74,6 +74,11 @@ class LabelledPair(Record):
     made: str = "given"  # given, swapped, harmful: which kind of leak-free pair it is
 
 
+def source_of(pair: LabelledPair) -> str:
+    """What a pair is fitted or left out with: its writer's families, or its own."""
+    return pair.writer or pair.family
+
+
 def read_labelled(path: Path) -> list[LabelledPair]:
     """The pairs of a JSONL file, or of TOML with scenes or situations."""
     try:

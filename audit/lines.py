@@ -11,7 +11,7 @@ from audit import features
 from audit.samples import Array, Sample
 
 RIDGE = 0.7  # times the squared standardised coefficients, beside the mean log loss
-PRIOR = 0.25  # share of leaking pairs that the probabilities are right for (VLSBench .15, families up to .5)
+PRIOR = 0.22  # share of leaking pairs that the probabilities are right for (VLSBench .15, families up to .5)
 SETTLED = 1e-6  # a step that moves no coefficient farther is the last
 LEAST_SPREAD = 1e-3  # a feature that never varies counts for nothing
 LABEL_SLACK = 0.02  # no label is trusted beyond this, so that no score runs away

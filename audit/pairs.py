@@ -13,7 +13,7 @@ from audit.calibrations import Calibration
 from audit.features import Floats, Mask, PairArrays
 from audit.pool import Pool, Space
 from audit.prototypes import Prototypes, load_prototypes
-from audit.spans import content_sentences, image_spans, passages, query_parts, query_spans
+from audit.spans import both_texts, content_sentences, image_spans, passages, query_parts, query_spans
 from data.embedders import Embedder, LayeredEmbedder
 from data.errors import UserError
 
@@ -27,14 +27,17 @@ class PairReader:
     def __init__(
         self, embedder: Embedder, calibration: Calibration, prototypes: Prototypes | None = None
     ) -> None:
-        # A taxonomy of one's own is known by its phrases only: the probe was trained on ours.
+        # A taxonomy of one's own is known by its phrases only: probe and cross-encoder were trained on ours.
         self._probe = calibration.probe if prototypes is None else None
-        if self._probe and not isinstance(embedder, LayeredEmbedder):
+        if (calibration.probe or calibration.cross_encoder) and not isinstance(embedder, LayeredEmbedder):
             raise UserError(
                 f"The calibration reads the layers of {calibration.embedder!r}, which {embedder.name!r} does "
                 "not show: fit one with `python -m audit.calibrate`."
             )
         self._space = Space.of(calibration.space) if calibration.space else None
+        self._unread = calibration.terms["joint"].center if "joint" in calibration.terms else 0.0
+        trained = calibration.cross_encoder if "joint" in calibration.terms and prototypes is None else None
+        self._adapter = trained.adapter() if trained else None
         prototypes = prototypes or load_prototypes()
         self._embedder = embedder
         self._risk = embedder.embed(prototypes.risk)
@@ -107,6 +110,7 @@ class PairReader:
             risk_cosine=risk_cosine,
             risk_mean=risk_mean,
             risk_std=risk_std,
+            joint=self._read_together(queries, descriptions),
             recall=np.array([_stem_recall(*pair) for pair in zip(queries, told, strict=True)], np.float32),
         )
 
@@ -120,6 +124,13 @@ class PairReader:
         margins = features.risk_margin(vectors[:weighed], self._risk, self._benign)
         log_odds = readings[:weighed, 0] + np.float32(self._probe.intercept)
         return vectors, features.joint_margin(margins, log_odds)
+
+    def _read_together(self, queries: Sequence[str], descriptions: Sequence[str]) -> Floats:
+        """(n,) log odds of the cross-encoder; without one what changes no score."""
+        if self._adapter is None or not isinstance(self._embedder, LayeredEmbedder):
+            return np.full(len(queries), self._unread, np.float32)
+        pairs = [both_texts(*pair) for pair in zip(queries, descriptions, strict=True)]
+        return self._embedder.read_together(pairs, self._adapter)
 
     def _in_risk_space(
         self,

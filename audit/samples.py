@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit import features
-from audit.calibrations import Calibration
-from audit.labelled import LabelledPair, swapped
+from audit.calibrations import Calibration, TrainedOn
+from audit.labelled import LabelledPair, source_of, swapped
 from audit.pairs import PairReader
 from audit.pool import Pool
 from audit.probe import ProbeText, fit_probes, fold_of
 from audit.risk_space import fit_risk_space
-from data.embedders import Embedder, LayeredEmbedder, Vectors
+from audit.spans import both_texts
+from data.cross_encoder import Adapter, Pair
+from data.embedders import Embedder, LayeredEmbedder, Odds, Vectors
 
 Array = NDArray[np.float64]
 TERMS = (
     "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
-    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk",
+    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk", "joint",
 )  # fmt: skip
 EVERYTHING = -1  # in place of a fold: nothing is left out
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
@@ -36,8 +38,8 @@ class Sample(NamedTuple):
 
     @property
     def source(self) -> str:
-        """What is left out together: the writer's families, or the one family."""
-        return self.pairs[0].writer or self.family
+        """What is left out together."""
+        return source_of(self.pairs[0])
 
     @property
     def leak(self) -> Array:
@@ -70,13 +72,23 @@ class OneOfProbes:
         vectors, readings = self._embedder.embed_probed(texts, self._probes)
         return vectors, readings[:, self._place : self._place + 1]
 
+    def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+        return self._embedder.read_together(pairs, adapter)
+
 
 class Measurer:
     """Measures labelled pairs with the probe and the risk space that saw no text of theirs."""
 
     def __init__(
-        self, embedder: Embedder, texts: Sequence[ProbeText], pairs: Sequence[LabelledPair] = ()
+        self,
+        embedder: Embedder,
+        texts: Sequence[ProbeText],
+        pairs: Sequence[LabelledPair] = (),
+        cross_encoders: Sequence[TrainedOn] = (),
     ) -> None:
+        self._embedder = embedder
+        self._cross_encoders = cross_encoders if isinstance(embedder, LayeredEmbedder) else ()
+        self.terms = TERMS if self._cross_encoders else tuple(term for term in TERMS if term != "joint")
         unfitted = Calibration(embedder=embedder.name, terms={}, intercept=0.0, conformal={}, provenance={})
         folds = fold_of(
             [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
@@ -115,20 +127,35 @@ class Measurer:
         return self._fitted.get(family)
 
     def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
-        """(n, f) features of the pairs, in the order of `TERMS`."""
-        values = np.zeros((len(pairs), len(TERMS)))
+        """(n, f) features of the pairs of one source, in the order of `terms`."""
+        values = np.zeros((len(pairs), len(self.terms)))
         groups = [group_of(pair) for pair in pairs]
         for group in dict.fromkeys(groups):
             rows = [row for row, each in enumerate(groups) if each == group]
             reader = self._of_group.get(group, self.reader)
             queries = [pairs[row].query for row in rows]
             shown = [pairs[row].image_description for row in rows]
-            chunks = [features.features_of(chunk, TERMS) for chunk in reader.measure(queries, shown, pool)]
+            chunks = [
+                features.features_of(chunk, self.terms) for chunk in reader.measure(queries, shown, pool)
+            ]
             values[rows] = np.concatenate(chunks)
+        trained = self.cross_encoder_without(pairs[0]) if pairs else None
+        if trained and isinstance(self._embedder, LayeredEmbedder):
+            both = [both_texts(pair.query, pair.image_description) for pair in pairs]
+            values[:, self.terms.index("joint")] = self._embedder.read_together(both, trained.adapter())
         return values
 
+    def cross_encoder_without(self, pair: LabelledPair) -> TrainedOn | None:
+        """The first cross-encoder that learned nothing from a pair's source; None where each did, or there is none."""
+        return next((each for each in self._cross_encoders if source_of(pair) not in each.sources), None)
+
     def measured(self, pairs: Sequence[LabelledPair]) -> Iterator[Sample]:
-        """Family by family: given pairs and swapped ones, each with the family's descriptions as its pool."""
+        """Family by family: given pairs and swapped ones, each with the family's descriptions as its pool.
+
+        A family that every cross-encoder learned from is left out: there it looks better than it is.
+        """
+        if self._cross_encoders:
+            pairs = [pair for pair in pairs if self.cross_encoder_without(pair)]
         for family in dict.fromkeys(pair.family for pair in pairs):
             own = [pair for pair in pairs if pair.family == family]
             given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]

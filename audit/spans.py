@@ -135,6 +135,11 @@ def bare_description(description: str) -> str:
     return shorten(strip_boilerplate(description))
 
 
+def both_texts(query: str, description: str) -> tuple[str, str]:
+    """A pair as a cross-encoder reads it."""
+    return shorten(query), bare_description(description)
+
+
 def passages(description: str) -> list[str]:
     """The description's neighbouring sentences two by two: long enough to say what happens, too short to hide it in."""
     told = content_sentences(description)

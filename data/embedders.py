@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cross_encoder import Adapter, CrossEncoder, Pair
 from data.errors import UserError, missing_package, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Vectors = NDArray[np.float32]
+Odds = NDArray[np.float32]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH_CHARACTERS = 32_768  # of texts of like length, embedded at once
@@ -43,6 +45,10 @@ class LayeredEmbedder(Embedder, Protocol):
         """(n, d) unit rows and (n, k) layers @ `probes` (l * d, k), in one pass."""
         ...
 
+    def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+        """(n,) log odds that the encoder, with an adapter's weights, gives pairs of texts read at once."""
+        ...
+
 
 class SentenceEmbedder:
     """A sentence-transformers model. Each distinct text is embedded once per call.
@@ -60,10 +66,14 @@ class SentenceEmbedder:
             raise missing_package("sentence-transformers", "embed") from error
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for a 90 MB file is noise
         self.name = name
-        dtype = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
+        self.path = model_path
+        self._precision = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
+        self._adapted: dict[str, CrossEncoder] = {}
         options = {"output_hidden_states": True}
         self._model = SentenceTransformer(
-            model_path, model_kwargs={"dtype": dtype, "use_safetensors": True}, config_kwargs=options
+            model_path,
+            model_kwargs={"dtype": self._precision, "use_safetensors": True},
+            config_kwargs=options,
         ).eval()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -81,6 +91,12 @@ class SentenceEmbedder:
         width = self._model.get_embedding_dimension() or 0
         both = _gathered(texts, partial(self._probe_distinct, probes=probes), width + probes.shape[1])
         return np.ascontiguousarray(both[:, :width]), np.ascontiguousarray(both[:, width:])
+
+    def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+        """(n,) log odds that the encoder, with an adapter's weights, gives pairs of texts read at once."""
+        if adapter.digest not in self._adapted:
+            self._adapted[adapter.digest] = CrossEncoder(self.path, adapter.folder, self._precision)
+        return self._adapted[adapter.digest].read(pairs)
 
     def _embed_distinct(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Vectors]]:
         for rows, vectors, _ in self._run(texts):

@@ -13,7 +13,8 @@ from audit.auditor import Auditor
 from audit.calibrations import load_calibration
 from audit.labelled import NEUTRAL_SENTENCES, read_labelled
 from audit.prototypes import Prototypes, load_prototypes
-from data.embedders import Embedder, LayeredEmbedder, Vectors
+from data.cross_encoder import Adapter, Pair
+from data.embedders import Embedder, LayeredEmbedder, Odds, Vectors
 from data.errors import UserError
 from data.records import Audit
 
@@ -150,6 +151,10 @@ def test_every_distinct_text_is_embedded_once(minilm: Embedder) -> None:
             assert isinstance(minilm, LayeredEmbedder)
             self.seen += texts
             return minilm.embed_probed(texts, probes)
+
+        def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+            assert isinstance(minilm, LayeredEmbedder)
+            return minilm.read_together(pairs, adapter)
 
     counting = Counting()
     counted = Auditor(counting, load_calibration("minilm"))

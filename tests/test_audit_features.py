@@ -28,6 +28,7 @@ def pair(**changes: object) -> PairArrays:
         risk_cosine=np.array([0.8], np.float32),
         risk_mean=np.array([0.2], np.float32),
         risk_std=np.array([0.2], np.float32),
+        joint=np.array([1.5], np.float32),
         recall=np.array([0.25], np.float32),
     )
     return replace(made, **changes)

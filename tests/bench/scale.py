@@ -22,7 +22,8 @@ from zlib import crc32
 
 import numpy as np
 
-from data.embedders import EMBEDDERS, Vectors
+from data.cross_encoder import Adapter, Pair
+from data.embedders import EMBEDDERS, Odds, Vectors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZES = (10_000, 100_000, 1_000_000)
@@ -65,6 +66,9 @@ class Stub:
     def embed_probed(self, texts: Sequence[str], probes: Vectors) -> tuple[Vectors, Vectors]:
         vectors = self.embed(texts)
         return vectors, vectors[:, : probes.shape[1]]
+
+    def read_together(self, pairs: Sequence[Pair], adapter: Adapter) -> Odds:
+        return self.embed([query for query, _ in pairs])[:, 0]
 
 
 def write_pairs(path: Path, number: int) -> None:
