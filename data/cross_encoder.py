@@ -101,7 +101,9 @@ def load_classifier(model_path: str) -> tuple[Any, Any]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = AutoModelForSequenceClassification.from_pretrained(model_path, num_labels=1)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                model_path, num_labels=1, use_safetensors=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(model_path)
     finally:
         logging.set_verbosity(before)
