@@ -1,11 +1,12 @@
 r"""Trains the cross-encoder that reads a query and a description word beside word: does the first give the second away?
 
-    python -m audit.cross_encoder audit/calibration/situations/*.toml --out audit/calibration/minilm
-    python -m audit.calibrate ... --cross-encoder audit/calibration/minilm
+    python -m audit.cross_encoder audit/calibration/situations/*.toml rated.jsonl --out READER
+    python -m audit.cross_encoder audit/calibration/situations/*.toml --hold-out --out HELD_OUT
+    python -m audit.calibrate ... --cross-encoder READER HELD_OUT
 
 Every query is read beside a view of its own picture, another one in every epoch, and a leaking one beside a
-picture of another topic too, where it is no leak. The writers it learned from take no other part in the fit of the
-coefficients: on their texts it looks better than it is. Every fifth writer is left to that fit.
+picture of another topic too, where it is no leak. On texts that it learned from it looks better than it is: they are
+measured, for the fit of the coefficients, by one that did not learn from them, or take no part in that fit.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m audit.cross_encoder", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.toml", help="situations, a writer each")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="situations, a writer each; rated pairs"
+    )
     parser.add_argument("--embedder", default="minilm", help="text embedder (default: minilm)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default: {EPOCHS}")
     parser.add_argument(

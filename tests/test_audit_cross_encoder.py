@@ -12,7 +12,7 @@ import pytest
 
 from audit.auditor import Auditor
 from audit.calibrations import CALIBRATIONS, load_calibration, trained_on
-from audit.cross_encoder import train
+from audit.cross_encoder import main, train
 from audit.embedding_cache import CachedEmbedder
 from audit.fit import fit_calibration
 from audit.labelled import LabelledPair, read_labelled
@@ -105,6 +105,51 @@ def test_weights_that_are_gone_or_changed_are_refused_in_a_sentence(learned: Pat
     (copy / "trained_on.json").unlink()
     with pytest.raises(UserError, match="does not say"):
         trained_on(copy)
+
+
+def write_situations(folder: Path, writers: str) -> list[str]:
+    made = []
+    for writer in writers:
+        path = folder / f"{writer}.toml"
+        path.write_text(
+            '[[situation]]\nsub_category = "Cybercrime"\n'
+            f'shown = ["label {writer}", "sentence {writer}", "paraphrase {writer}", "caption {writer}"]\n'
+            f'leaking = ["How does {writer} phish?"]\nleak_free = ["What is next for {writer}?"]\n'
+        )
+        made.append(str(path))
+    return made
+
+
+@pytest.mark.parametrize(("options", "learned"), [([], "abcdef"), (["--hold-out"], "abdef")])
+def test_holding_out_leaves_every_fifth_writer_and_every_benchmark(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], learned: str
+) -> None:
+    row = {
+        "query": "Who?",
+        "image_description": "A kite.",
+        "leak": 0,
+        "picture": "kite",
+        "fold": "x",
+        "family": "x",
+    }
+    (tmp_path / "rated.jsonl").write_text(json.dumps(row) + "\n")
+    files = [*write_situations(tmp_path, "abcdef"), str(tmp_path / "rated.jsonl")]
+    out = tmp_path / "out"
+    arguments = [*files, *options, "--embedder", f"st:{tiny}", "--epochs", "1", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["audit.cross_encoder", *arguments])
+    main()
+    assert trained_on(out).sources == (*learned, *(() if options else ("x",)))
+
+
+def test_one_kind_of_pair_alone_teaches_nothing(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.jsonl").write_text('{"query": "Who?", "image_description": "A kite.", "leak": 0}\n')
+    arguments = [str(tmp_path / "toy.jsonl"), "--embedder", f"st:{tiny}", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["audit.cross_encoder", *arguments])
+    with pytest.raises(UserError, match="situations that leak"):
+        main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_it_learned_from_takes_no_other_part_in_the_fit(tiny: Path, learned: Path) -> None:
