@@ -4,8 +4,8 @@ r"""Trains the cross-encoder that reads a query and a description word beside wo
     python -m audit.cross_encoder audit/calibration/situations/*.toml --hold-out --out HELD_OUT
     python -m audit.calibrate ... --cross-encoder READER HELD_OUT
 
-Every query is read beside a view of its own picture, another one in every epoch, and a leaking one beside a
-picture of another topic too, where it is no leak. On texts that it learned from it looks better than it is: they are
+Every query is read beside a view of its own picture, another one in every epoch, and a leaking one beside
+pictures of other topics too, where it is no leak. On texts that it learned from it looks better than it is: they are
 measured, for the fit of the coefficients, by one that did not learn from them, or take no part in that fit.
 """
 
@@ -36,7 +36,8 @@ BATCH = 32
 LEARNING_RATE = 1e-3
 WARM_UP = 200  # steps
 CAPTIONED = 0.25  # share of the views that are dressed as a captioning model would word them
-OTHERS_WEIGHT = 0.6  # of a query beside another picture
+OTHERS = 2  # pictures of other topics that a leaking query is read beside in an epoch
+OTHERS_WEIGHT = 0.45  # of such a reading
 SLACK = 0.02  # no label is trusted beyond this
 LEFT_TO_THE_FIT = 5  # every fifth writer
 SORTED = 40 * BATCH  # readings that are sorted by length together, so that little is padded
@@ -99,6 +100,7 @@ def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int
     try:
         import torch
         from peft import LoraConfig, get_peft_model
+        from peft.helpers import disable_input_dtype_casting
     except ImportError as error:
         raise missing_package("peft", "draw") from error
     from data.progress import StageProgress
@@ -106,6 +108,11 @@ def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int
     chance = random.Random(0)  # noqa: S311  # draws views, keeps no secret
     torch.manual_seed(0)
     base, tokenizer = load_classifier(embedder.path)
+    base.set_attn_implementation("eager")  # on a CPU the fused one takes twice as long to go backwards
+    for part in base.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # a quarter of the time, and two epochs do not overfit a change of so low a rank
+    base.to(torch.bfloat16)
     change = LoraConfig(
         r=RANK,
         lora_alpha=RANK,
@@ -121,7 +128,7 @@ def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / WARM_UP, max(1 - step / len(steps), 0.0))
     )
-    with StageProgress("learn", len(steps), 0) as progress:
+    with disable_input_dtype_casting(model), StageProgress("learn", len(steps), 0) as progress:
         for step in steps:
             loss = _loss(model, tokenizer, step)
             optimizer.zero_grad()
@@ -143,9 +150,11 @@ def _epoch(pairs: Sequence[LabelledPair], chance: random.Random) -> list[Reading
     for shown in (each for each in views.values() for _ in range(_readings(each[0]))):
         pair = chance.choice(shown)
         found.append(Reading(_as_read(pair.query, pair.image_description, chance), float(pair.leak), 1.0))
-        other = chance.choice(pairs)
-        if pair.leak and other.topic != pair.topic:
-            found.append(Reading(_as_read(pair.query, other.image_description, chance), 0.0, OTHERS_WEIGHT))
+        for other in chance.choices(pairs, k=OTHERS) if pair.leak else ():
+            if other.topic != pair.topic:
+                found.append(
+                    Reading(_as_read(pair.query, other.image_description, chance), 0.0, OTHERS_WEIGHT)
+                )
     chance.shuffle(found)
     return found
 

@@ -32,7 +32,12 @@ QUESTIONS = (
     "Describe the {} and explain what happens next.", "What can be done about the {}?",
     "How could the {} be changed to get more attention?", "Which steps does the {} need first?",
 )  # fmt: skip
-VIEWS = ("label", "sentence", "paraphrase", "caption")  # of a situation's picture, in the order of `shown`
+VIEWS = (
+    "label",
+    "sentence",
+    "paraphrase",
+    "caption",
+)  # of a situation's picture, where a file names no others
 OBJECT_WORDS = 4  # at most, in a thing that a plain question is about
 OPENINGS = (
     "The image shows", "This image depicts", "In the image, there is", "The picture features",
@@ -51,7 +56,7 @@ class Situation(TypedDict):
     """One picture in four views, and queries of which the text alone tells, or does not tell, its risk."""
 
     sub_category: str  # "None": nothing is risky
-    shown: list[str]  # one text per view
+    shown: list[str]  # one text per view, in their order
     leaking: list[str]
     leak_free: list[str]
     elsewhere: NotRequired[list[str]]  # name a risk that the picture does not show: harmful, and no leak
@@ -116,9 +121,11 @@ def _toml_pairs(path: Path, text: str) -> list[LabelledPair]:
     try:
         tables = tomllib.loads(text)
         if "situation" in tables:
-            return _situation_pairs(path.stem, tables["situation"], captions=tables.get("captions", False))
+            views = tables.get("views", VIEWS)
+            captions = {views[-1], *(views[1:] if tables.get("captions") else ())}
+            return _situation_pairs(path.stem, tables["situation"], views, captions)
         return _scene_pairs(path.stem, tables["scene"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} holds neither scenes nor situations ({error}).") from error
 
 
@@ -141,10 +148,12 @@ def _scene_pairs(name: str, scenes: Sequence[dict[str, str]]) -> list[LabelledPa
     ]
 
 
-def _situation_pairs(writer: str, situations: Sequence[Situation], *, captions: bool) -> list[LabelledPair]:
+def _situation_pairs(
+    writer: str, situations: Sequence[Situation], views: Sequence[str], captions: set[str]
+) -> list[LabelledPair]:
     """Every query of a situation with every view of its picture; a view is a family, as of a benchmark.
 
-    The last view is a caption; with `captions` all are but the label.
+    The last view is a caption; where a file says `captions = true`, all are but the first.
     """
     return [
         LabelledPair(
@@ -156,10 +165,10 @@ def _situation_pairs(writer: str, situations: Sequence[Situation], *, captions: 
             topic=situation["sub_category"],
             picture=f"{writer}-{number}",
             writer=writer,
-            origin="caption" if view == VIEWS[-1] or (captions and view != VIEWS[0]) else "author",
+            origin="caption" if view in captions else "author",
         )
         for number, situation in enumerate(situations)
-        for view, shown in zip(VIEWS, situation["shown"], strict=True)
+        for view, shown in zip(views, situation["shown"], strict=True)
         for kind, queries in _queries_of(situation)
         for place, query in enumerate(queries)
     ]

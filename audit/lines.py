@@ -10,7 +10,7 @@ import numpy as np
 from audit import features
 from audit.samples import Array, Sample
 
-RIDGE = 0.7  # times the squared standardised coefficients, beside the mean log loss
+RIDGE = 3.0  # times the squared standardised coefficients, beside the mean log loss
 PRIOR = 0.22  # share of leaking pairs that the probabilities are right for (VLSBench .15, families up to .5)
 SETTLED = 1e-6  # a step that moves no coefficient farther is the last
 LEAST_SPREAD = 1e-3  # a feature that never varies counts for nothing

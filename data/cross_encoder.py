@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.batches import batches_by_length
 from data.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class CrossEncoder:
         import torch
 
         odds = np.zeros(len(pairs), np.float32)
+        lengths = [len(first) + len(second) for first, second in pairs]
         with torch.inference_mode():
-            for rows in _batches(pairs):
+            for rows in batches_by_length(lengths, BATCH_PAIRS, BATCH_CHARACTERS):
                 inputs = tokenized(self._tokenizer, [pairs[row] for row in rows]).to(self._model.device)
                 odds[rows] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
         return odds
@@ -121,14 +123,3 @@ def tokenized(tokenizer: Any, pairs: Sequence[Pair]) -> Any:
         max_length=MOST_TOKENS,
         return_tensors="pt",
     )
-
-
-def _batches(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """Rows of pairs of like length together, the longest first, so that little is padded."""
-    length = [len(first) + len(second) for first, second in pairs]
-    order = sorted(range(len(pairs)), key=lambda row: (-length[row], row))
-    start = 0
-    while start < len(order):
-        most = max(1, min(BATCH_PAIRS, BATCH_CHARACTERS // max(length[order[start]], 1)))
-        yield order[start : start + most]
-        start += most

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from data.batches import batches_by_length
 from data.cross_encoder import Adapter, CrossEncoder, Pair
 from data.errors import UserError, missing_package, unknown
 
@@ -115,7 +116,8 @@ class SentenceEmbedder:
         import torch
         from torch.nn.functional import normalize
 
-        for rows in _batches(texts):
+        lengths = [len(text) for text in texts]
+        for rows in batches_by_length(lengths, BATCH_TEXTS, BATCH_CHARACTERS):
             inputs = self._model.preprocess([texts[row] for row in rows])
             inputs = {
                 name: value.to(self._model.device) if isinstance(value, torch.Tensor) else value
@@ -140,20 +142,6 @@ def _native_bfloat16() -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Rows of texts of like length together, the longest first, so that little is padded."""
-    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), row))
-    start = 0
-    while start < len(order):
-        longest = len(texts[order[start]])
-        most = max(1, min(BATCH_TEXTS, BATCH_CHARACTERS // max(longest, 1)))
-        end = start + 1
-        while end < min(start + most, len(order)) and len(texts[order[end]]) >= 0.75 * longest - 4:
-            end += 1
-        yield order[start:end]
-        start = end
 
 
 def _gathered(

@@ -11,7 +11,7 @@ import pytest
 from audit import metrics
 from audit.auditor import Auditor
 from audit.calibrations import Calibration, load_calibration
-from audit.labelled import LabelledPair, read_labelled, swapped
+from audit.labelled import VIEWS, LabelledPair, read_labelled, swapped
 from audit.pairs import PairReader
 from audit.risk_space import fit_risk_space
 from data.embedders import Embedder
@@ -31,12 +31,16 @@ def view(writer: str, name: str) -> list[LabelledPair]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_situation_has_four_views_and_no_query_of_both_kinds(path: Path) -> None:
-    for situation in tomllib.loads(path.read_text())["situation"]:
-        assert len(set(situation["shown"])) == 4
+def test_every_situation_has_all_its_views_and_no_query_of_both_kinds(path: Path) -> None:
+    file = tomllib.loads(path.read_text())
+    for situation in file["situation"]:
+        assert len(set(situation["shown"])) == len(file.get("views", VIEWS))
         assert not set(situation["leaking"]) & set(situation["leak_free"])
-        assert len(situation["leak_free"] + situation.get("elsewhere", [])) >= 3
-        assert bool(situation["leaking"]) == (situation["sub_category"] != "None")
+        assert situation["leaking"] + situation["leak_free"]
+        if "views" not in file:  # a writer's own; of a benchmark's rows raters choose what stays
+            assert len(situation["leak_free"] + situation.get("elsewhere", [])) >= 3
+            assert bool(situation["leaking"]) == (situation["sub_category"] != "None")
+        assert not (situation["leaking"] and situation["sub_category"] == "None")
 
 
 def test_a_query_stands_beside_every_view_and_harm_elsewhere_is_no_leak(tmp_path: Path) -> None:
@@ -50,6 +54,17 @@ def test_a_query_stands_beside_every_view_and_harm_elsewhere_is_no_leak(tmp_path
     assert {pair.writer for pair in pairs} == {"mine"}
     assert {pair.origin for pair in pairs if pair.image_description == "d"} == {"caption"}
     assert {pair.query for pair in pairs if pair.leak} == {"How to phish?"}
+
+
+def test_a_file_may_name_other_views_than_four(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    shown = 'shown = ["a sentence", "a caption"]\nleaking = []\nleak_free = ["What next?"]\n'
+    path.write_text(f'views = ["sentence", "caption"]\n[[situation]]\nsub_category = "None"\n{shown}')
+    kinds = {pair.family: pair.origin for pair in read_labelled(path)}
+    assert kinds == {"mine, sentence": "author", "mine, caption": "caption"}
+    path.write_text(f'views = ["label"]\n[[situation]]\nsub_category = "None"\n{shown}')
+    with pytest.raises(UserError, match=r"mine\.toml"):
+        read_labelled(path)
 
 
 def test_a_file_of_neither_kind_is_refused_in_a_sentence(tmp_path: Path) -> None:
