@@ -208,7 +208,7 @@ def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(auditor: Audi
 
 
 def test_longer_or_captioned_descriptions_hardly_change_a_score(auditor: Auditor) -> None:
-    pairs = [pair for file in SCENES for pair in read_labelled(file) if pair.made == "given"][::7]
+    pairs = [pair for file in SCENES for pair in read_labelled(file) if pair.made == "given"][::11]
     queries = [pair.query for pair in pairs]
     plain = [pair.image_description for pair in pairs]
     pool = auditor.pool(plain)
