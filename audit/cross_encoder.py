@@ -142,7 +142,7 @@ def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int
 
 
 def _epoch(pairs: Sequence[LabelledPair], chance: random.Random) -> list[Reading]:
-    """Every query once beside a view of its own picture, and leaking ones beside another's; in any order."""
+    """Every query once beside a view of its own picture, and leaking ones beside others'; in any order."""
     views: dict[tuple[str, str], list[LabelledPair]] = {}
     for pair in pairs:
         views.setdefault((pair.query, pair.picture), []).append(pair)

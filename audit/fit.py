@@ -18,7 +18,7 @@ from audit.samples import Array, Measurer, Sample
 from data.embedders import Embedder
 
 CONFORMAL_SCORES = 1000  # kept per kind of description
-JOINT_EMPHASIS = 1.7  # the ridge takes a third from the cross-encoder: it is no worse than the rest together
+JOINT_EMPHASIS = 1.7  # the cross-encoder bears a third of the ridge: it ranks captions better than the rest
 HARD_FAMILY = "plain questions"  # written to mislead; the leak-free pairs of a benchmark are not like them
 
 
