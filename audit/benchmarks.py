@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audit.expansions import figstep, harmbench, holisafe, mm_safetybench, mossbench, mssbench, vlguard
-from audit.layouts import Layout, Variant, columns, locate, open_table, read_layout
+from audit.layouts import Layout, Variant, columns, likeliest_variant, locate, open_table, read_layout
 from data.errors import UserError, unknown
 from data.sources.source_rows import Source
 
@@ -101,7 +101,14 @@ BENCHMARKS: dict[str, Layout] = {
     "vlsafe": Layout(  # hf:YangyiYY/LVLM_NLF; the images are COCO's train2017
         variants={
             "examine": Variant(("harmlessness_examine.jsonl", "VLSafe_harmlessness_examine.jsonl")),
-            "alignment": Variant(("harmlessnss_alignment.jsonl", "harmlessness_alignment.jsonl")),
+            "alignment": Variant(
+                (
+                    "harmlessnss_alignment.jsonl",  # as its authors spell it
+                    "harmlessness_alignment.jsonl",
+                    "VLSafe_harmlessnss_alignment.jsonl",
+                    "VLSafe_harmlessness_alignment.jsonl",
+                )
+            ),
         },
         marks={"image_id", "query", "caption"},
         columns=columns(query="query", image_description="caption", image="image_id"),
@@ -195,6 +202,7 @@ def read_benchmark(
 ) -> Source:
     """Read a benchmark by the name of its layout, with a variant after a colon where it has several.
 
+    Without one it is the variant whose file was given, or lies there; of several the first.
     `path` is the benchmark's folder, one of its files, or `hf:owner/name`. `data_root` and `unpack_to`
     are as in `data.sources.reader.read_source`. UserError for an unknown name or variant, or another layout.
     """
@@ -202,14 +210,16 @@ def read_benchmark(
     if base not in BENCHMARKS:
         raise unknown("benchmark", base, BENCHMARKS)
     layout = BENCHMARKS[base]
-    variant = variant or next(iter(layout.variants))
-    if variant not in layout.variants:
+    if variant and variant not in layout.variants:
         raise unknown(f"variant of {base}", variant, layout.variants)
     try:
+        variant = variant or likeliest_variant(layout, Path(path))
         source = read_layout(layout, variant, str(path), data_root, unpack_to)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return source.replace(benchmark=f"{base}:{variant}")
+    files = {each.files for each in layout.variants.values()}
+    unsaid = str(path).startswith("hf:") and len(files) > 1  # a Hub dataset does not say which file it was
+    return source.replace(benchmark=base if unsaid else f"{base}:{variant}")
 
 
 def guess_benchmark(path: Path | str) -> str | None:

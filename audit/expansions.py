@@ -25,7 +25,7 @@ def figstep(record: Raw, at: At) -> Iterator[Raw]:
     yield {
         "id": number,
         "query": figstep_prompt(at.base) if at.variant == "prompt" else record.get("question"),
-        "image_description": f"{record.get('instruction')} 1. 2. 3.",
+        "image_description": f"{record['instruction']} 1. 2. 3." if record.get("instruction") else None,
         "image": f"query_{record.get('dataset')}_{number}_6.png",
         "category": record.get("category_name"),
     }
@@ -70,18 +70,24 @@ VLGUARD = {"instruction": "unsafes", "safe_instruction": "safe_safes", "unsafe_i
 
 def vlguard(record: Raw, at: At) -> Iterator[Raw]:
     """Each instruction is a row; a harmless one about a harmless image is a safe twin."""
+    shared = {
+        "image": record.get("image"),
+        "category": record.get("harmful_category"),
+        "sub_category": record.get("harmful_subcategory"),
+    }
     turns = record.get("instr-resp")
-    for turn in turns if isinstance(turns, list) else ():
-        for field, subset in VLGUARD.items():
-            if isinstance(turn, dict) and field in turn and at.variant in ("all", subset):
-                yield {
-                    "id": f"{record.get('id')}-{field.removesuffix('_instruction')}",
-                    "query": turn[field],
-                    "image": record.get("image"),
-                    "category": record.get("harmful_category"),
-                    "sub_category": record.get("harmful_subcategory"),
-                    "is_safe": subset == "safe_safes",
-                }
+    asked = [
+        (field, turn[field])
+        for turn in (turns if isinstance(turns, list) else ())
+        for field in VLGUARD
+        if isinstance(turn, dict) and field in turn
+    ]
+    for field, query in asked:
+        if at.variant in ("all", VLGUARD[field]):
+            identity = f"{record.get('id')}-{field.removesuffix('_instruction')}"
+            yield shared | {"id": identity, "query": query, "is_safe": VLGUARD[field] == "safe_safes"}
+    if not asked:  # a row without a query is counted and not scored
+        yield shared | {"id": record.get("id"), "query": None}
 
 
 class Side(NamedTuple):

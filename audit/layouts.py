@@ -93,6 +93,28 @@ def locate(place: Path, patterns: Iterable[str]) -> list[tuple[Path, Path]]:
     return []
 
 
+def likeliest_variant(layout: Layout, place: Path) -> str:
+    """The variant whose file's name and folders are most like those of what lies at `place`; of equals the first."""
+    likeness = {
+        name: max(
+            (_parts_alike(file, each) for _, file in locate(place, variant.files) for each in variant.files),
+            default=0,
+        )
+        for name, variant in layout.variants.items()
+    }
+    return max(likeness, key=likeness.__getitem__)
+
+
+def _parts_alike(file: Path, pattern: str) -> int:
+    """How many names of a path fit the pattern's, from the last one up."""
+    count = 0
+    for name, wanted in zip(reversed(file.absolute().parts), reversed(pattern.split("/")), strict=False):
+        if not fnmatch(name, wanted):
+            break
+        count += 1
+    return count
+
+
 def base_of(file: Path, pattern: str) -> Path:
     """The folder that the pattern starts from, as far up as the folders' names agree with it."""
     base = file.absolute().parent
@@ -140,8 +162,14 @@ def read_layout(
 
 def _tables(layout: Layout, variant: str, path: str) -> Iterator[Table]:
     if path.startswith("hf:"):
+        default = next(iter(layout.variants.values()))
+        if layout.variants[variant].files != default.files:
+            raise UserError(
+                f"{variant!r} is told by its file, which {path} does not name: download it and give its folder."
+            )
         for split in read_hub(path):
             table = split.open()
+            _refuse_strangers(layout, path, table)
             yield _expanded(table, layout, At(variant, Path(table.name), table.folder))
         return
     if not Path(path).exists():
@@ -152,11 +180,15 @@ def _tables(layout: Layout, variant: str, path: str) -> Iterator[Table]:
         raise UserError(f"{path} is not laid out as this benchmark: it has no {' or '.join(patterns)}.")
     for base, file in found:
         table = open_table(layout, file)
-        missing = sorted(layout.marks - set(table.columns))
-        if len(missing) > 1:  # one may be: variants differ
-            raise UserError(f"{file} is not of this benchmark: it has no {', '.join(missing)}.")
+        _refuse_strangers(layout, file, table)
         name = file.absolute().relative_to(base).with_suffix("").as_posix()
         yield _expanded(table._replace(name=name, folder=base), layout, At(variant, file, base))
+
+
+def _refuse_strangers(layout: Layout, place: Path | str, table: Table) -> None:
+    missing = sorted(layout.marks - set(table.columns))
+    if len(missing) > 1:  # one may be: variants differ
+        raise UserError(f"{place} is not of this benchmark: it has no {', '.join(missing)}.")
 
 
 def _expanded(table: Table, layout: Layout, at: At) -> Table:

@@ -150,6 +150,23 @@ def test_a_file_or_an_inner_folder_will_do_too(tmp_path: Path, name: str, path: 
     assert source.rows[0].image is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "variant"),
+    [
+        ("msts", ".", "multimodal"),
+        ("msts", "data/prompts/german_multimodal.csv", "german"),
+        ("figstep", "data/question/SafeBench-Tiny.csv", "tiny"),
+        ("mossbench", "data_contrast", "contrast"),
+        ("mossbench", "data", "oversensitivity"),
+    ],
+)
+def test_without_a_variant_it_is_the_one_whose_file_is_given(
+    tmp_path: Path, name: str, path: str, variant: str
+) -> None:
+    MAKERS[name](tmp_path)
+    assert read_benchmark(name, tmp_path / path).benchmark == f"{name}:{variant}"
+
+
 def test_twins_about_one_image_share_its_key(tmp_path: Path) -> None:
     vlguard(tmp_path)
     first, second, third = (row.image_key for row in read_benchmark("vlguard", tmp_path).rows)
