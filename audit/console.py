@@ -31,10 +31,12 @@ def announce(sources: Sequence[Source]) -> list[str]:
 
 def say(line: str) -> None:
     """Print a line; what a stranger's text holds of control codes does not reach the terminal."""
-    print(
-        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line),
-        flush=True,
-    )
+    print(printable(line), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with control codes replaced, as a terminal may be shown it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def conclude(out: Path, summaries: Sequence[Summary]) -> None:
@@ -51,7 +53,7 @@ def conclude(out: Path, summaries: Sequence[Summary]) -> None:
         estimate = f"{p.value:.1%} ({p.low:.1%} to {p.high:.1%})" if p else "-"
         counts = (summary.rows, summary.scored, sum(summary.unscored.values()), summary.flagged)
         cells = [summary.source, *(f"{number:,}" for number in counts), estimate]
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console(highlight=False)
     console.print()
     console.print(table)

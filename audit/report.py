@@ -114,7 +114,7 @@ def _figures(summary: Summary) -> list[Figure]:
         Figure(
             "Pairs flagged",
             count(summary.flagged),
-            f"{percent(flagged.value)} of the scored" if flagged else "",
+            f"{percent(flagged.value)} of the counted" if flagged else "",
         )
     )
     figures.append(Figure("Pairs scored", count(summary.scored), f"of {plural(summary.rows, 'row')}"))
@@ -197,6 +197,7 @@ def _table_row(
         "note": content.note,
         "alike": _short(content.similarity, 2),
         "words": [_words(audit.query_spans), _words(audit.image_spans)],
+        "image": bool(row.image),  # too many or unreadable ones are not in the page
         "picture": picture,
     }
 

@@ -190,6 +190,11 @@ def _category(category: str, sub_category: str, pairs: Sequence[tuple[SourceRow,
 
 def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
     """One sentence: how much leaks, how sure that is, and what could not be judged."""
+    if not judged and summary.scored:
+        return (
+            f"All {summary.scored:,} scored pairs of {summary.source} are marked harmless by its authors, so that "
+            "none of them can give a risk away."
+        )
     if not judged:
         reasons = "; ".join(f"{reason} ({number:,})" for reason, number in summary.unscored.items())
         return (
@@ -197,7 +202,7 @@ def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
         )
     share = summary.flagged_share
     flags = f"{summary.flagged:,} of {judged:,} pairs ({share.value:.1%})" if share else "no pairs"
-    rate = f"at a false-discovery rate of {false_discovery_rate:.0%}"
+    rate = f"at a false-discovery rate of {100 * false_discovery_rate:.3g}%"
     missing = sum(summary.unscored.values())
     rest = f"; {missing:,} more could not be scored" if missing else ""
     if summary.prevalence is None:

@@ -40,6 +40,14 @@ def test_harmless_twins_are_in_no_share() -> None:
     assert "Only 3 pairs" in summary.cautions[0]
 
 
+def test_a_benchmark_marked_harmless_throughout_is_said_to_be_so() -> None:
+    rows = source(row("a", is_safe=True), row("b", is_safe=True))
+    scored = Audit(leakage=0.9, p_value=0.01, leaks=True, content_from="author")
+    summary = summarise(Audited("bench", rows, [scored, scored]), 0.8, 0.05)
+    assert (summary.scored, summary.flagged, summary.flagged_share) == (2, 0, None)
+    assert summary.verdict.startswith("All 2 scored pairs of bench are marked harmless by its authors")
+
+
 def test_a_verdict_on_nothing_says_so() -> None:
     unscored = Audit(unscored_because="nothing is known of what the image shows")
     summary = summarise(Audited("bench", source(row("a"), row("b")), [unscored, unscored]), 0.8, 0.05)

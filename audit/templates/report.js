@@ -61,13 +61,15 @@
 
   function side(className, label, kind, text, words, ...rest) {
     const content = text ? page.highlight(text, words) : [page.make("span", "empty", "none")];
-    return page.make("div", className, page.make("div", "label", label), page.make("div", kind + " text" + (text.length > 700 ? " long" : ""), ...content), ...rest);
+    const said = page.make("div", kind + " text", ...content);
+    if (text.length > 700) { said.classList.add("long"); said.tabIndex = 0; } // it scrolls: keys must reach it
+    return page.make("div", className, page.make("div", "label", label), said, ...rest);
   }
 
   function makeRow(row) {
     const named = steps.names.length > 1 ? steps.names[row.source] + " · " : "";
     const origin = { author: "described by its authors", caption: "caption", ocr: "text in the picture" }[row.from] ?? row.from;
-    const frame = row.picture ? page.picture(row.picture, row.shows) : page.make("div", "nothing", "no picture");
+    const frame = row.picture ? page.picture(row.picture, row.shows) : page.make("div", "nothing", row.image ? "picture not in this page" : "no picture");
     return page.make("li", "row",
       table.classList.contains("pictured") ? page.make("div", "frame", frame) : null,
       side("said", "Query", "query", row.query, row.words[0], page.make("div", "where", named + row.id + (row.category ? " · " + row.category : ""))),

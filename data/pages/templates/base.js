@@ -42,6 +42,7 @@ const page = {
       // Observe anew: a sentinel that is still in view would otherwise stay silent.
       if (waiting.length) { observer.unobserve(sentinel); observer.observe(sentinel); }
     }, { rootMargin: "600px" });
+    addEventListener("beforeprint", () => { while (waiting.length) more(); });
     return {
       show(items) {
         observer.unobserve(sentinel);
@@ -50,7 +51,6 @@ const page = {
         more();
         if (waiting.length) observer.observe(sentinel);
       },
-      all() { while (waiting.length) more(); },
     };
   },
 
