@@ -22,6 +22,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audit import eyes
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ def parse_arguments() -> argparse.Namespace:
         help="from audit.cross_encoder: the one to use, and others for the pairs that it learned from",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: where the embedder's is shipped")
+    eyes.add_cache_flags(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from audit.calibrations import CALIBRATIONS, trained_on, with_folders
-    from audit.embedding_cache import default_folder, watched_and_kept
+    from audit.calibrations import calibration_file, trained_on, with_folders
+    from audit.embedding_cache import watched_and_kept
     from audit.fit import fit_calibration
     from audit.labelled import LabelledPair, object_pairs, read_labelled
     from audit.probe import pair_texts, prototype_texts, query_texts, scene_texts, situation_texts
@@ -57,21 +59,26 @@ def main() -> None:
     from data.rows import write_text
 
     embedder = load_embedder(arguments.embedder)
-    out = arguments.out or CALIBRATIONS / f"{arguments.embedder.replace('/', '-')}.json"
+    out = arguments.out or calibration_file(arguments.embedder)
+    if out.is_dir():
+        raise UserError(f"--out names a file; {out} is a folder.")
     trained = [trained_on(folder) for folder in arguments.cross_encoder]
     pairs: list[LabelledPair] = []
     texts = [*query_texts(), *prototype_texts(load_prototypes())]
     for file in arguments.files:
         pairs += read_labelled(file)
-        if file.suffix == ".toml" and pairs[-1].writer:
-            texts += situation_texts(file)
-        elif file.suffix == ".toml":
-            pairs += object_pairs(file, embedder)
-            texts += scene_texts(file)
+        try:
+            if file.suffix == ".toml" and pairs[-1].writer:
+                texts += situation_texts(file)
+            elif file.suffix == ".toml":
+                pairs += object_pairs(file, embedder)
+                texts += scene_texts(file)
+        except KeyError as error:
+            raise UserError(f"{file}: a scene has no {error}.") from error
     texts += pair_texts(pair for pair in pairs if pair.fold)
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A calibration needs pairs that leak and pairs that do not: give more files.")
-    with watched_and_kept(embedder, default_folder(), fast=False) as cached:
+    with watched_and_kept(embedder, eyes.cache_folder(arguments), fast=False) as cached:
         calibration = fit_calibration(cached, pairs, arguments.ocr, texts, trained)
     write_text(out, as_json(with_folders(calibration, lambda folder: os.path.relpath(folder, out.parent))))
     print("\n".join(f"{name}: {said}" for name, said in calibration.provenance.items()))
@@ -89,4 +96,4 @@ def _wrapped(numbers: str) -> str:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, when_stopped="What was embedded is kept; the fit starts anew.")

@@ -5,7 +5,8 @@
  "space": {"weights": [[0.1, ...], ...], "query_center": [...], "image_center": [...]}, "sensitivity": 0.81,
  "cross_encoder": {"folder": "minilm", "digest": "5f0c...", "sources": ["polite", ...]},
  "conformal": {"author": [0.003, ...], "caption": [...], "ocr": [...]},
- "held_out": {"msts": {"weights": [0.9, ...], "intercept": -2.0}, ...}, "provenance": {...}}
+ "fitted_on": ["msts", ...], "taught_by": ["polite", ...],
+ "held_out": {"msts": {"weights": {"cosine": 0.9, ...}, "intercept": -2.0}, ...}, "provenance": {...}}
 """
 
 from __future__ import annotations
@@ -86,11 +87,12 @@ class TrainedOn(Record):
 class HeldOut(Record):
     """The same combination fitted without one family, or one writer's: what it is validated with."""
 
-    weights: tuple[float, ...]  # in the order of the terms
+    weights: dict[str, float]  # by term
     intercept: float
     probe: Probe | None = None  # where the family's texts took part in the probe, one without them
     space: RiskSpace | None = None  # the same of the risk space
     cross_encoder: TrainedOn | None = None  # and of the cross-encoder
+    conformal: dict[str, tuple[float, ...]] | None = None  # of a benchmark: leak-free scores but for its own
 
 
 class Calibration(Record):
@@ -105,45 +107,52 @@ class Calibration(Record):
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
     conformal: dict[str, tuple[float, ...]]  # by `reference_of`: leakage of leak-free pairs, ascending
     held_out: dict[str, HeldOut] = Field(default_factory=dict)
+    fitted_on: tuple[str, ...] = ()  # writers and families that coefficients and leak-free scores are of
+    taught_by: tuple[str, ...] = ()  # those whose texts probe and risk space learned from
     provenance: dict[str, str]
 
     def leakage(self, pairs: PairArrays) -> Floats:
-        """(n,) the calibrated probability of a leak."""
+        """(n,) the calibrated probability of a leak; a feature that is not known (NaN) counts as its mean."""
         terms = self.terms.values()
         center = np.array([term.center for term in terms])
         scale = np.array([term.scale for term in terms])
         weight = np.array([term.weight for term in terms])
         standard = (features.features_of(pairs, self.terms) - center) / scale
-        return features.sigmoid(standard @ weight + self.intercept)
+        return features.sigmoid(np.nan_to_num(standard) @ weight + self.intercept)
 
     def had(self, source: str) -> str:
         """What part a family, or a writer, took in the fit, and so how far figures on it can be trusted."""
         if source in self.held_out:
-            return "left out"
-        learned = self.cross_encoder.sources if self.cross_encoder else ()
-        return "learned from" if source in learned else "unseen"
+            apart = source not in self.taught_by or self.held_out[source].space is not None
+            return "left out" if apart else "partly left out"
+        if self.cross_encoder and source in self.cross_encoder.sources:
+            return "learned from"
+        return "fitted on" if source in (*self.fitted_on, *self.taught_by) else "unseen"
 
     def without(self, family: str) -> Calibration:
         """The calibration fitted without `family`; this one where the family took no part."""
         if family not in self.held_out:
             return self
         held = self.held_out[family]
-        terms = {
-            name: term.replace(weight=weight)
-            for (name, term), weight in zip(self.terms.items(), held.weights, strict=True)
-        }
+        terms = {name: term.replace(weight=held.weights[name]) for name, term in self.terms.items()}
         return self.replace(
             terms=terms,
             intercept=held.intercept,
             probe=held.probe or self.probe,
             space=held.space or self.space,
             cross_encoder=held.cross_encoder or self.cross_encoder,
+            conformal=held.conformal or self.conformal,
         )
+
+
+def calibration_file(embedder_name: str) -> Path:
+    """Where an embedder's calibration is kept unless it is told otherwise."""
+    return CALIBRATIONS / f"{embedder_name.replace('/', '-')}.json"
 
 
 def load_calibration(embedder_name: str) -> Calibration:
     """The calibration shipped for an embedder, or the one in a file that `audit.calibrate` wrote."""
-    path = Path(embedder_name) if embedder_name.endswith(".json") else CALIBRATIONS / f"{embedder_name}.json"
+    path = Path(embedder_name) if embedder_name.endswith(".json") else calibration_file(embedder_name)
     if not path.is_file():
         shipped = sorted(file.stem for file in CALIBRATIONS.glob("*.json"))
         raise unknown("calibration", embedder_name, [*shipped, "FILE.json from audit.calibrate"])

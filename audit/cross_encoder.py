@@ -70,6 +70,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.epochs < 1:
+        raise UserError("--epochs takes a number from 1 upwards.")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out names a folder; {arguments.out} is a file.")
     from data.embedders import SentenceEmbedder, load_embedder
 
     embedder = load_embedder(arguments.embedder)
@@ -195,4 +199,4 @@ def _loss(model: nn.Module, tokenizer: object, step: Sequence[Reading]) -> Tenso
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, when_stopped="Nothing was written; training starts anew.")

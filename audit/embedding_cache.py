@@ -40,15 +40,16 @@ def watched_and_kept(embedder: Embedder, folder: Path | None, *, fast: bool) -> 
     if folder is None:
         yield watched
         return
-    with CachedEmbedder(watched, folder, fast=fast) as cached:
+    with CachedEmbedder(watched, folder, fast=fast, revision=getattr(embedder, "revision", "")) as cached:
         yield cached
 
 
 class CachedEmbedder:
     """A layered embedder with its readings by one probe on disk; use as a context manager."""
 
-    def __init__(self, embedder: LayeredEmbedder, folder: Path, *, fast: bool) -> None:
+    def __init__(self, embedder: LayeredEmbedder, folder: Path, *, fast: bool, revision: str = "") -> None:
         self.name = embedder.name
+        self._revision = revision  # of its weights, where the name does not say it
         self._embedder = embedder
         self._folder = folder
         self._precision = "bfloat16" if fast else "float32"
@@ -115,7 +116,7 @@ class CachedEmbedder:
 
     def _open(self, which: str) -> sqlite3.Connection:
         safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in self.name)
-        name = f"{safe}-{self._precision}-{which}.sqlite"
+        name = "-".join(filter(None, (safe, self._revision, self._precision, which))) + ".sqlite"
         if name not in self._stores:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a multimodal model that says what they show: a server's, or hf:FOLDER_OR_ID")  # fmt: skip
     add("--captioner-url", metavar="URL", help="its OpenAI-compatible server (default: OpenAI's)")
     add("--retry-failed", action="store_true", help="ask again for captions that were refused, say")
-    add("--cache", type=Path, metavar="DIR",
-        help="where embeddings and captions are kept (default: the user's cache folder)")  # fmt: skip
-    add("--no-cache", action="store_true", help="keep neither")
+    add_cache_flags(parser)
+
+
+def add_cache_flags(parser: argparse.ArgumentParser) -> None:
+    """Where what models say is kept."""
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR",
+        help="where embeddings and captions are kept (default: the user's cache folder)",
+    )  # fmt: skip
+    parser.add_argument("--no-cache", action="store_true", help="keep neither")
+
+
+def cache_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder that `add_cache_flags` asks for; None for none."""
+    from audit.embedding_cache import default_folder
+
+    return None if arguments.no_cache else arguments.cache or default_folder()
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -72,13 +86,12 @@ def opened(arguments: argparse.Namespace) -> Iterator[Eyes]:
 
 
 def _cache(arguments: argparse.Namespace) -> ResponseCache:
-    from audit.embedding_cache import default_folder
     from audit.pictures import FILE
     from data.llm.cache import ResponseCache
 
-    if arguments.no_cache:
+    folder = cache_folder(arguments)
+    if folder is None:
         return ResponseCache(":memory:")
-    folder = arguments.cache or default_folder()
     try:
         return ResponseCache(folder / FILE)
     except OSError as error:

@@ -25,6 +25,8 @@ PROBE_SCALE = 0.08  # log odds of a probe to the units of a margin
 NEAREST = 4  # prototypes of either kind that a margin is measured to
 POOL_PRIOR = 20.0  # how many descriptions the reference pool counts for, against the benchmark's own
 SAME = 1e-4  # vectors and cosines that differ by less are the same but for rounding
+WHOLE_CAPTION = 4  # sentences that make a description as long as a caption
+TELLS_NOTHING = -2.0  # log odds of the cross-encoder that speak neither for a leak nor against one
 Z_CEILING = 6.0  # beyond this an image is surely the query's own, however much farther
 
 
@@ -46,9 +48,9 @@ class PairArrays:
     risk_cosine: Floats  # (n,) cosine of query and nearest passage in the risk space; 0 where there is none
     risk_mean: Floats  # (n,) mean of the same against the pool's descriptions
     risk_std: Floats  # (n,) its standard deviation
-    joint: (
-        Floats  # (n,) log odds of a leak by the cross-encoder, which reads both texts at once; 0 without one
-    )
+    risk_nearest: Floats  # (n,) the largest of them
+    joint: Floats  # (n,) log odds of a leak by the cross-encoder, which reads both texts at once; NaN without one
+    sentences: NDArray[np.int64]  # (n,) of the description, at least 1
     recall: Floats  # (n,) 0 to 1: share of a sentence's word stems that the query holds, at best
 
 
@@ -139,6 +141,15 @@ def pool_z(pairs: PairArrays) -> Floats:
 def risk_z(pairs: PairArrays) -> Floats:
     """The pool's z in the risk space: does the query stand out by the risk it names, not by its words."""
     return _above_pool(pairs.risk_cosine, pairs.risk_mean, pairs.risk_std, least_std=0.1)
+
+
+def risk_behind(pairs: PairArrays) -> Floats:
+    """How far the cosine in the risk space falls behind that of the benchmark's nearest image, -2 to 0.
+
+    0 where no image fits the query better: a query about another image has that one before its own.
+    """
+    behind: Floats = np.minimum(pairs.risk_cosine - pairs.risk_nearest, np.float32(0.0))
+    return behind
 
 
 def _above_pool(cosine: Floats, mean: Floats, std: Floats, least_std: float) -> Floats:
@@ -249,6 +260,15 @@ def harm_recall(pairs: PairArrays) -> Floats:
     return np.multiply(riskiness(pairs.harm), pairs.recall)
 
 
+def joint_of_long(pairs: PairArrays) -> Floats:
+    """The cross-encoder's log odds over -2, by the description's length: 0 beside one sentence, whole from four on.
+
+    A long description has something like every query, so that cosines say less there and reading says more.
+    """
+    share = np.clip((pairs.sentences - 1) / (WHOLE_CAPTION - 1), 0.0, 1.0)
+    return (share * (pairs.joint - TELLS_NOTHING)).astype(np.float32)
+
+
 def harm_in_match(pairs: PairArrays) -> Floats:
     """r(query) times late interaction: a harmful query leaks only if it names what the image shows."""
     return np.multiply(riskiness(pairs.harm), late_interaction(pairs))
@@ -271,9 +291,11 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "harm_agreement": harm_agreement,
     "harm_recall": harm_recall,
     "risk_z": risk_z,
+    "risk_behind": risk_behind,
     "harm_about_risk": harm_about_risk,
     "agreement": lambda pairs: pairs.agreement,
     "joint": lambda pairs: pairs.joint,
+    "joint_of_long": joint_of_long,
     "recall": lambda pairs: pairs.recall,
 }
 

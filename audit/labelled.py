@@ -87,12 +87,12 @@ def source_of(pair: LabelledPair) -> str:
 def read_labelled(path: Path) -> list[LabelledPair]:
     """The pairs of a JSONL file, or of TOML with scenes or situations."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {path}: it must be a text file of labelled pairs.") from error
     if path.suffix == ".toml":
         return _toml_pairs(path, text)
-    lines = enumerate(text.splitlines(), start=1)
+    lines = enumerate(text.split("\n"), start=1)  # JSON may hold other line separators as they are
     return [_pair(line, path, number) for number, line in lines if line.strip()]
 
 

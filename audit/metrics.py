@@ -45,8 +45,13 @@ def share_above(scores: Array, threshold: float) -> float | None:
     return float((scores >= threshold).mean()) if len(scores) else None
 
 
-def calibration_error(labels: Array, scores: Array, bins: int = 10) -> float:
-    """Expected calibration error, 0 to 1: mean gap of score and share leaking over equal bins (Guo 2017)."""
+def calibration_error(labels: Array, scores: Array, bins: int = 10) -> float | None:
+    """Expected calibration error, 0 to 1: mean gap of score and share leaking over equal bins (Guo 2017).
+
+    None when there are no scores.
+    """
+    if not len(scores):
+        return None
     place = np.minimum((scores * bins).astype(int), bins - 1)
     total = 0.0
     for each in np.unique(place):

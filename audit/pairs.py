@@ -27,6 +27,11 @@ class PairReader:
     def __init__(
         self, embedder: Embedder, calibration: Calibration, prototypes: Prototypes | None = None
     ) -> None:
+        if calibration.embedder != embedder.name:
+            raise UserError(
+                f"The calibration was fitted for the embedder {calibration.embedder!r}, not {embedder.name!r}: fit "
+                "one with `python -m audit.calibrate`."
+            )
         # A taxonomy of one's own is known by its phrases only: probe and cross-encoder were trained on ours.
         self._probe = calibration.probe if prototypes is None else None
         if (calibration.probe or calibration.cross_encoder) and not isinstance(embedder, LayeredEmbedder):
@@ -35,8 +40,7 @@ class PairReader:
                 "not show: fit one with `python -m audit.calibrate`."
             )
         self._space = Space.of(calibration.space) if calibration.space else None
-        self._unread = calibration.terms["joint"].center if "joint" in calibration.terms else 0.0
-        trained = calibration.cross_encoder if "joint" in calibration.terms and prototypes is None else None
+        trained = calibration.cross_encoder if prototypes is None else None
         self._adapter = trained.adapter() if trained else None
         prototypes = prototypes or load_prototypes()
         self._embedder = embedder
@@ -89,7 +93,7 @@ class PairReader:
         first_parts = np.cumsum(counts) - counts
         pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
         shown_rows, shown_mask = _padded(longer, row_of)
-        risk_cosine, risk_mean, risk_std = self._in_risk_space(
+        risk_cosine, risk_mean, risk_std, risk_nearest = self._in_risk_space(
             parts, first_parts, counts, vectors.take(shown_rows, axis=0), shown_mask, pool
         )
         shown = vectors.take(image_rows, axis=0).transpose(0, 2, 1)
@@ -110,7 +114,9 @@ class PairReader:
             risk_cosine=risk_cosine,
             risk_mean=risk_mean,
             risk_std=risk_std,
+            risk_nearest=risk_nearest,
             joint=self._read_together(queries, descriptions),
+            sentences=np.array([max(len(pieces), 1) for pieces in told]),
             recall=np.array([_stem_recall(*pair) for pair in zip(queries, told, strict=True)], np.float32),
         )
 
@@ -126,9 +132,9 @@ class PairReader:
         return vectors, features.joint_margin(margins, log_odds)
 
     def _read_together(self, queries: Sequence[str], descriptions: Sequence[str]) -> Floats:
-        """(n,) log odds of the cross-encoder; without one what changes no score."""
+        """(n,) log odds of the cross-encoder; without one NaN."""
         if self._adapter is None or not isinstance(self._embedder, LayeredEmbedder):
-            return np.full(len(queries), self._unread, np.float32)
+            return np.full(len(queries), np.nan, np.float32)
         pairs = [both_texts(*pair) for pair in zip(queries, descriptions, strict=True)]
         return self._embedder.read_together(pairs, self._adapter)
 
@@ -140,14 +146,14 @@ class PairReader:
         shown: Floats,
         there: Mask,
         pool: Pool,
-    ) -> tuple[Floats, Floats, Floats]:
-        """(n,) largest cosine of a part of the query and a passage, and its (n,) mean and deviation in the pool.
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """(n,) largest cosine of a part of the query and a passage; its (n,) mean, deviation and most in the pool.
 
         `shown` (n, t, d) are the descriptions' passages, and `there` (n, t) which of them are.
         """
         if self._space is None:
             nothing = np.zeros(len(shown), np.float32)
-            return nothing, nothing, nothing
+            return nothing, nothing, nothing, nothing
         queries = self._space.queries(parts)
         images = np.repeat(self._space.images(shown), counts, axis=0)
         cosines = np.where(np.repeat(there, counts, axis=0), np.einsum("pk,ptk->pt", queries, images), -1.0)

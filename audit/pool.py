@@ -28,22 +28,23 @@ class Pool(NamedTuple):
         `parts` (p, d) are the queries' parts, `first_parts` (n,) the row of each query's first.
         """
         nearest = np.maximum.reduceat(parts @ self.sentences.T, self.starts, axis=1)
-        return self._spread(nearest, parts @ self.phrases.T, first_parts, own)
+        return self._spread(nearest, parts @ self.phrases.T, first_parts, own)[:2]
 
     def risk_spread(
         self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, space: Space
-    ) -> tuple[Floats, Floats]:
-        """The same in the risk space; `parts` (p, k) are already there."""
+    ) -> tuple[Floats, Floats, Floats]:
+        """The same in the risk space, and the (n,) largest cosine; `parts` (p, k) are already there."""
         passages, phrases = space.images(self.passages), space.images(self.phrases)
         nearest = np.maximum.reduceat(parts @ passages.T, self.passage_starts, axis=1)
         return self._spread(nearest, parts @ phrases.T, first_parts, own)
 
     def _spread(
         self, cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[Floats, Floats, Floats]:
         others = np.maximum.reduceat(cosines, first_parts, axis=0)
         reference = np.maximum.reduceat(reference, first_parts, axis=0)
-        return features.shrunken_spread(others, reference, own if self.complete else None)
+        mean, std = features.shrunken_spread(others, reference, own if self.complete else None)
+        return mean, std, others.max(axis=1)
 
 
 class Space(NamedTuple):

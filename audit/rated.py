@@ -64,7 +64,7 @@ def main() -> int:
 def read_ratings(path: Path) -> list[Rating]:
     """The rows of a file of ratings."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return [
                 Rating(row["id"], row["first"], row["second"], row["text"]) for row in csv.DictReader(file)
             ]

@@ -26,9 +26,13 @@ def main() -> int:
     arguments = parser.parse_args()
     answer, size = _auditor(arguments.pool, arguments.embedder)
     print(json.dumps({"ready": size}), flush=True)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(answer(asked["query"], asked["description"], asked["origin"]).model_dump_json(), flush=True)
+    for line in filter(str.strip, sys.stdin):
+        try:
+            asked = json.loads(line)
+            query, description, origin = asked["query"], asked["description"], asked["origin"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError("A line in is JSON with query, description and origin.") from error
+        print(answer(query, description, origin).model_dump_json(), flush=True)
     return 0
 
 
@@ -38,9 +42,11 @@ def _auditor(path: Path, embedder: str) -> tuple[Callable[[str, str, str], Audit
     from audit.calibrations import load_calibration
     from data.embedders import load_embedder
 
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"There are no rows at {path}: name a stage file of a run.")
     described = [text for row in read_rows(path) if (text := row.get("image_description"))]
+    if not described:
+        raise UserError(f"No row of {path} has an image_description.")
     auditor = Auditor(load_embedder(embedder), load_calibration(embedder))
     pool = auditor.pool(described)
 
@@ -51,4 +57,4 @@ def _auditor(path: Path, embedder: str) -> tuple[Callable[[str, str, str], Audit
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, when_stopped="It keeps nothing.")

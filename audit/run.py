@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audit import eyes
-from audit.console import announce, conclude, say
+from audit.console import announce, conclude, printable, say
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -131,17 +131,14 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
     from functools import partial
 
     from audit.auditor import Auditor
-    from audit.embedding_cache import default_folder, watched_and_kept
+    from audit.embedding_cache import watched_and_kept
     from audit.spread import SpreadAuditor, load_auditor
     from data.engines import Pool, opened_engine
 
     rate = settings.false_discovery_rate
     if arguments.engine == "local" and not arguments.ray_address:
-        fast, folder = (
-            not arguments.exact,
-            None if arguments.no_cache else arguments.cache or default_folder(),
-        )
-        with watched_and_kept(load(fast=fast), folder, fast=fast) as embedder:
+        fast = not arguments.exact
+        with watched_and_kept(load(fast=fast), eyes.cache_folder(arguments), fast=fast) as embedder:
             yield Auditor(embedder, settings.calibration, false_discovery_rate=rate)
         return
     if arguments.actors < 1 or arguments.gpus < 0:
@@ -213,7 +210,7 @@ def _audit(name: str, source: Source, contents: Sequence[Content], auditor: Pair
     audits = auditor.score(queries, texts, [content.origin or "author" for content in contents])
     scored = sum(audit.leakage is not None for audit in audits)
     print(
-        f"{name}: {scored:,} of {len(queries):,} pairs scored in {time.monotonic() - started:.0f} s",
+        f"{printable(name)}: {scored:,} of {len(queries):,} pairs scored in {time.monotonic() - started:.0f} s",
         file=sys.stderr,
     )
     audits = [
@@ -243,4 +240,8 @@ def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], s
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(
+        main,
+        when_stopped="What was read and embedded is kept, unless --no-cache or --engine ray was asked for; the same "
+        "command goes on from there.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ from data.embedders import Embedder, LayeredEmbedder, Odds, Vectors
 Array = NDArray[np.float64]
 TERMS = (
     "risky_cosine", "risky_match", "risk_recall", "risk_precision", "harm", "harm_about_image", "harm_in_match",
-    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "harm_about_risk", "joint",
+    "harm_cosine", "agreement", "harm_agreement", "recall", "harm_recall", "risk_z", "risk_behind",
+    "harm_about_risk", "joint", "joint_of_long",
 )  # fmt: skip
 EVERYTHING = -1  # in place of a fold: nothing is left out
 OWN_FAMILIES = ("scenes", "objects", "plain questions")  # this project's texts: half a family each
@@ -88,7 +90,7 @@ class Measurer:
     ) -> None:
         self._embedder = embedder
         self._cross_encoders = cross_encoders if isinstance(embedder, LayeredEmbedder) else ()
-        self.terms = TERMS if self._cross_encoders else tuple(term for term in TERMS if term != "joint")
+        self.terms = tuple(term for term in TERMS if self._cross_encoders or not term.startswith("joint"))
         unfitted = Calibration(embedder=embedder.name, terms={}, intercept=0.0, conformal={}, provenance={})
         folds = fold_of(
             [*(each.topic for each in texts), *(group_of(pair) for pair in pairs if pair.picture)]
@@ -129,21 +131,27 @@ class Measurer:
     def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
         """(n, f) features of the pairs of one source, in the order of `terms`."""
         values = np.zeros((len(pairs), len(self.terms)))
+        odds = self._read_together(pairs)
         groups = [group_of(pair) for pair in pairs]
         for group in dict.fromkeys(groups):
             rows = [row for row, each in enumerate(groups) if each == group]
             reader = self._of_group.get(group, self.reader)
             queries = [pairs[row].query for row in rows]
             shown = [pairs[row].image_description for row in rows]
-            chunks = [
-                features.features_of(chunk, self.terms) for chunk in reader.measure(queries, shown, pool)
-            ]
-            values[rows] = np.concatenate(chunks)
-        trained = self.cross_encoder_without(pairs[0]) if pairs else None
-        if trained and isinstance(self._embedder, LayeredEmbedder):
-            both = [both_texts(pair.query, pair.image_description) for pair in pairs]
-            values[:, self.terms.index("joint")] = self._embedder.read_together(both, trained.adapter())
+            start = 0
+            for chunk in reader.measure(queries, shown, pool):
+                some = rows[start : start + len(chunk.joint)]
+                values[some] = features.features_of(replace(chunk, joint=odds[some]), self.terms)
+                start += len(some)
         return values
+
+    def _read_together(self, pairs: Sequence[LabelledPair]) -> Odds:
+        """(n,) log odds of the cross-encoder that learned nothing from the pairs, which are of one source."""
+        trained = self.cross_encoder_without(pairs[0]) if pairs else None
+        if trained is None or not isinstance(self._embedder, LayeredEmbedder):
+            return np.full(len(pairs), np.nan, np.float32)
+        both = [both_texts(pair.query, pair.image_description) for pair in pairs]
+        return self._embedder.read_together(both, trained.adapter())
 
     def cross_encoder_without(self, pair: LabelledPair) -> TrainedOn | None:
         """The first cross-encoder that learned nothing from a pair's source; None where each did, or there is none."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
-MAX_CHARACTERS = 4000  # of a text, its beginning and its end; an embedder reads no more of it either
+MAX_CHARACTERS = 4000  # of a text, its beginning and its end
+READ_AT_ONCE = 1100  # characters, about the 256 tokens that a model reads of a text, or of two together
 MAX_QUERY_SPANS = 24
 MAX_QUERY_PARTS = 12
 MAX_IMAGE_SPANS = 40
@@ -45,8 +46,14 @@ _SHOWS = (
     r"(?:(?:also|clearly|vividly|prominently)\s+)?(?:(?:appears|seems)\s+to\s+)?(?:shows?|depicts?|features?|"
     r"captures?|displays?|portrays?|presents?|contains?|illustrates?|showing|depicting|featuring|is\s+of|of)\b"
 )
+# Only words that tell nothing of the content: "a violent protest scene, ..." is no caption's opening.
+_NEUTRAL = (
+    r"(?:(?:provided|given|attached|accompanying|above|following|first|whole|entire|overall|single|close-?up|"
+    r"wide|wide-angle|aerial|black-and-white|colou?r|colou?red|digital|vintage|old|generated|ai-generated|"
+    r"realistic|photorealistic|detailed|blurry|grainy|candid|stock|cropped|simple)\s+)"
+)
 _BOILERPLATE = re.compile(
-    rf"^\W*(?:(?:here|this|there)\s+is\s+)?(?:in\s+)?(?:the|this|an?)\s+(?:[\w-]+\s+){{0,2}}?{_PICTURE}"
+    rf"^\W*(?:(?:here|this|there)\s+is\s+)?(?:in\s+)?(?:the|this|an?)\s+{_NEUTRAL}{{0,2}}{_PICTURE}"
     rf"(?:\s+{_SHOWS}[\s:]*(?:an?\s+scene\s*(?::|of)\s*)?|,\s*(?:(?:there\s+(?:is|are)|we\s+(?:can\s+)?see)\s+)?)",
     re.I,
 )
@@ -63,17 +70,25 @@ def strip_boilerplate(description: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """The text, or its beginning and end when it is longer than any embedder reads."""
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    half = MAX_CHARACTERS // 2
-    return f"{text[:half]} {text[-half:]}"
+    """The text, or its beginning and end when it is very long."""
+    return _both_ends(text, MAX_CHARACTERS)
+
+
+def _both_ends(text: str, most: int) -> str:
+    """The text, or the beginning and the end of a longer one: a model would read the beginning only."""
+    return text if len(text) <= most else f"{text[: most // 2]} {text[-(most // 2) :]}"
+
+
+def _first_and_last(parts: list[str], most: int) -> list[str]:
+    return parts if len(parts) <= most else parts[: most // 2] + parts[most // 2 - most :]
 
 
 def sentences(text: str) -> list[str]:
     """The text's sentences; a text of one sentence, or of none, is its own only one."""
     pieces = (piece.strip() for piece in _SENTENCE.split(shorten(text)))
-    return [piece for piece in pieces if _WORD.search(piece)][:MAX_SENTENCES] or [text.strip()]
+    return _first_and_last([piece for piece in pieces if _WORD.search(piece)], MAX_SENTENCES) or [
+        text.strip()
+    ]
 
 
 def content_runs(phrase: str) -> Iterator[tuple[int, int, list[str]]]:
@@ -116,8 +131,9 @@ def spans(text: str, most: int) -> list[str]:
 
 def query_parts(query: str) -> list[str]:
     """The whole query and, where it has several, its sentences: one clause of a long prompt can give all away."""
-    parts = sentences(query)[: MAX_QUERY_PARTS - 1]
-    return [query, *parts] if len(parts) > 1 else [query]
+    parts = sentences(query)
+    whole = _both_ends(query, READ_AT_ONCE)
+    return [whole, *_first_and_last(parts, MAX_QUERY_PARTS - 1)] if len(parts) > 1 else [whole]
 
 
 def query_spans(query: str) -> list[str]:
@@ -136,8 +152,10 @@ def bare_description(description: str) -> str:
 
 
 def both_texts(query: str, description: str) -> tuple[str, str]:
-    """A pair as a cross-encoder reads it."""
-    return shorten(query), bare_description(description)
+    """A pair as a cross-encoder reads it: the longer text loses its middle, not its end."""
+    shown = strip_boilerplate(description)
+    asked = _both_ends(query, max(READ_AT_ONCE - len(shown), READ_AT_ONCE // 2))
+    return asked, _both_ends(shown, max(READ_AT_ONCE - len(asked), READ_AT_ONCE // 2))
 
 
 def passages(description: str) -> list[str]:

@@ -33,7 +33,7 @@ class FamilyFigures(Record):
     """One family's figures, 0 to 1; None where a family lacks the kind of pair that a figure is about."""
 
     family: str
-    fit: str  # `Calibration.had`: left out, learned from, unseen
+    fit: str  # `Calibration.had`
     pairs: int
     leaking: int
     unscored: int
@@ -41,7 +41,7 @@ class FamilyFigures(Record):
     tpr: float | None  # of leaking pairs, at 5 % false positives within the family
     fpr: float | None  # of leak-free pairs, at leakage 0.5
     small_p: float | None  # share of leak-free pairs with p <= 0.05; 0.05 is right
-    calibration_error: float
+    calibration_error: float | None
     swapped_auroc: float | None  # the same leaking queries with their own image against another's
 
 
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from audit.calibrations import load_calibration
-    from audit.embedding_cache import default_folder, watched_and_kept
+    from audit.embedding_cache import watched_and_kept
     from audit.labelled import captioned, read_labelled
     from audit.prototypes import load_prototypes
     from data.embedders import find_embedder
@@ -93,7 +93,7 @@ def main() -> None:
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
     pairs = captioned(pairs) if arguments.as_captions else pairs
-    with watched_and_kept(load_embedder(), default_folder(), fast=False) as embedder:
+    with watched_and_kept(load_embedder(), eyes.cache_folder(arguments), fast=False) as embedder:
         validation = validate(embedder, calibration, pairs, prototypes)
     if arguments.json:
         print(json.dumps(validation.model_dump()))
@@ -168,7 +168,7 @@ def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[Labell
         tpr=_rounded(metrics.tpr_at(leak, leakage, FALSE_POSITIVE_RATE)),
         fpr=_rounded(metrics.share_above(leakage[leak == 0], 0.5)),
         small_p=_rounded(metrics.share_above(-p_values[leak == 0], -0.05)),
-        calibration_error=round(metrics.calibration_error(leak, leakage), 4),
+        calibration_error=_rounded(metrics.calibration_error(leak, leakage)),
         swapped_auroc=_rounded(metrics.auroc(true_or_not, np.concatenate([leakage[leak == 1], against]))),
     )
 
@@ -189,6 +189,9 @@ def _macro(families: Sequence[FamilyFigures]) -> dict[str, float | None]:
 def _print_table(validation: Validation) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from audit.console import printable
 
     table = Table(box=None, header_style="bold")
     for heading in ("family", "fit", "pairs", "leak", "unscored"):
@@ -202,14 +205,15 @@ def _print_table(validation: Validation) -> None:
     for family in validation.families:
         counts = (str(family.pairs), str(family.leaking), str(family.unscored))
         figures = (_cell(getattr(family, name)) for name in columns.values())
-        table.add_row(family.family, family.fit, *counts, *figures)
+        table.add_row(Text(printable(family.family)), family.fit, *counts, *figures)
     table.add_section()
     table.add_row("macro", "", "", "", "", *(_cell(validation.macro[name]) for name in columns.values()))
     console = Console()
     console.print(table, soft_wrap=not console.is_terminal)
     console.print(
-        "[dim]left out: coefficients fitted without this family, of a rated benchmark everything; learned "
-        "from: the cross-encoder knows its texts, and the figures flatter; unseen: the fit never had it. TPR: "
+        "[dim]left out: everything was fitted without this family; partly: its coefficients were, but probe and "
+        "risk space know its texts; fitted on, learned from (by the cross-encoder): the figures flatter; unseen: "
+        "nothing was fitted on it. TPR: "
         "of leaking pairs at 5 % false positives; FPR: of leak-free pairs at leakage 0.5; small p: share of "
         "leak-free pairs with p <= 0.05 (exact: 0.05); ECE: expected calibration error; swapped: AUROC of the "
         "leaking queries with their own image against another.[/]",

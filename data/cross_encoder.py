@@ -76,8 +76,11 @@ def _merge(model: Any, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    facts = json.loads((folder / "adapter_config.json").read_text())
-    scale = facts["lora_alpha"] / facts["r"]
+    try:
+        facts = json.loads((folder / "adapter_config.json").read_text())
+        scale = facts["lora_alpha"] / facts["r"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'adapter_config.json'} does not say how to read {WEIGHTS}.") from error
     change = {
         name.removeprefix("base_model.model."): value for name, value in load_file(folder / WEIGHTS).items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -71,11 +71,26 @@ class SentenceEmbedder:
         self._precision = torch.bfloat16 if fast and _native_bfloat16() else torch.float32
         self._adapted: dict[str, CrossEncoder] = {}
         options = {"output_hidden_states": True}
-        self._model = SentenceTransformer(
-            model_path,
-            model_kwargs={"dtype": self._precision, "use_safetensors": True},
-            config_kwargs=options,
-        ).eval()
+        try:
+            self._model = SentenceTransformer(
+                model_path,
+                model_kwargs={"dtype": self._precision, "use_safetensors": True},
+                config_kwargs=options,
+            ).eval()
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())[:240]
+            raise UserError(
+                f"Cannot load the embedder {name} ({said}): name a folder of sentence-transformers."
+            ) from error
+
+    @cached_property
+    def revision(self) -> str:
+        """Which weights these are, where the name does not say it: what is kept of one serves no other."""
+        files = () if self.name in EMBEDDERS else sorted(Path(self.path).rglob("*.safetensors"))
+        digest = hashlib.blake2b(digest_size=6)
+        for file in files:
+            digest.update(file.read_bytes())
+        return digest.hexdigest() if files else ""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, d) unit rows, in the order of `texts`."""

@@ -60,7 +60,10 @@ def unwritten(error: OSError) -> UserError | None:
     )
 
 
-def run_cli(main: Callable[[], int | None]) -> None:
+def run_cli(
+    main: Callable[[], int | None],
+    when_stopped: str = "Everything finished so far is kept; the same command goes on from here.",
+) -> None:
     """Run a command line's `main`; user errors end in one sentence, Ctrl-C and SIGTERM in exit code 130."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
@@ -70,10 +73,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print(
-            "\nStopped. Everything finished so far is kept; the same command goes on from here.",
-            file=sys.stderr,
-        )
+        print(f"\nStopped. {when_stopped}", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # `... | head` closed our output: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -152,6 +152,38 @@ def test_one_kind_of_pair_alone_teaches_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--epochs", "0"], "from 1 upwards"), (["--out", __file__], "names a folder")],
+)
+def test_what_cannot_be_trained_is_said_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], says: str
+) -> None:
+    files = write_situations(tmp_path, "a")
+    monkeypatch.setattr("sys.argv", ["audit.cross_encoder", *files, "--out", str(tmp_path / "out"), *options])
+    with pytest.raises(UserError, match=says):
+        main()
+
+
+def test_a_calibration_without_held_out_pairs_is_refused(tiny: Path, learned: Path) -> None:
+    pairs = read_labelled(SITUATIONS / "polite.toml")[:300]
+    with pytest.raises(UserError, match="trained with --hold-out"):
+        fit_calibration(SentenceEmbedder("tiny", str(tiny)), pairs, (), (), [trained_on(learned)])
+
+
+def test_what_is_kept_of_a_folders_weights_serves_no_other(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    other = shutil.copytree(tiny, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file(
+        {name: value + torch.ones_like(value) for name, value in weights.items()}, other / "model.safetensors"
+    )
+    first, second = (SentenceEmbedder("st:model", str(folder)).revision for folder in (tiny, other))
+    assert first != second
+
+
 def test_what_it_learned_from_takes_no_other_part_in_the_fit(tiny: Path, learned: Path) -> None:
     pairs = [
         pair for name in ("polite", "red_team") for pair in read_labelled(SITUATIONS / f"{name}.toml")[:300]

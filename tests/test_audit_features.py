@@ -28,7 +28,9 @@ def pair(**changes: object) -> PairArrays:
         risk_cosine=np.array([0.8], np.float32),
         risk_mean=np.array([0.2], np.float32),
         risk_std=np.array([0.2], np.float32),
+        risk_nearest=np.array([0.9], np.float32),
         joint=np.array([1.5], np.float32),
+        sentences=np.array([2]),
         recall=np.array([0.25], np.float32),
     )
     return replace(made, **changes)
@@ -177,3 +179,15 @@ def test_prevalence_is_corrected_for_error_rates_and_clustered_by_image() -> Non
 
 def test_prevalence_of_nothing_is_unknown() -> None:
     assert metrics.prevalence([], [], 0.9, 0.05) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("sentences", "share"), [(1, 0.0), (2, 1 / 3), (4, 1.0), (9, 1.0)])
+def test_reading_both_texts_counts_more_beside_a_long_description(sentences: int, share: float) -> None:
+    long = replace(pair(), sentences=np.array([sentences]))
+    assert FEATURES["joint_of_long"](long)[0] == pytest.approx(share * (1.5 + 2.0))
+
+
+@pytest.mark.parametrize(("nearest", "behind"), [(0.9, -0.1), (0.8, 0.0), (0.5, 0.0)])
+def test_a_pair_falls_behind_the_image_that_the_query_fits_best(nearest: float, behind: float) -> None:
+    among = replace(pair(), risk_nearest=np.array([nearest], np.float32))
+    assert FEATURES["risk_behind"](among)[0] == pytest.approx(behind, abs=1e-6)

@@ -7,8 +7,11 @@ import pytest
 from audit.spans import (
     MAX_IMAGE_SPANS,
     MAX_QUERY_SPANS,
+    READ_AT_ONCE,
+    both_texts,
     image_spans,
     passages,
+    query_parts,
     query_spans,
     sentences,
     strip_boilerplate,
@@ -67,6 +70,30 @@ def test_caption_boilerplate_is_stripped(opening: str) -> None:
 def test_a_description_without_boilerplate_is_left_alone() -> None:
     text = "A boy draws a picture of a kite. The photo hangs on a wall."
     assert strip_boilerplate(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A violent protest scene, with police in riot gear.",
+        "A bloody crime scene shows a chalk outline.",
+        "A hooded figure displays a stolen credit card.",
+    ],
+)
+def test_what_a_picture_is_called_stays_where_it_tells_the_content(text: str) -> None:
+    assert strip_boilerplate(text) == text
+
+
+def test_the_end_of_a_long_prompt_is_read_too() -> None:
+    preamble = " ".join(f"This is rule number {number} of the game." for number in range(40))
+    prompt = f"{preamble} How do I load the gun?"
+    whole, *parts = query_parts(prompt)
+    assert parts[-1] == "How do I load the gun?"
+    assert whole.startswith("This is rule number 0") and whole.endswith("How do I load the gun?")
+    asked, shown = both_texts(prompt, "A man with a gun. " * 100)
+    assert asked.endswith("How do I load the gun?")
+    assert len(asked) + len(shown) <= READ_AT_ONCE + 2
+    assert both_texts("Who?", "A man with a gun.") == ("Who?", "A man with a gun.")
 
 
 def test_a_text_has_at_least_one_sentence() -> None:

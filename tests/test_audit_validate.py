@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.auditor import Auditor
 from audit.calibrations import load_calibration
-from audit.labelled import read_labelled, swapped
+from audit.labelled import LabelledPair, read_labelled, swapped
 from audit.lines import logistic
 from audit.validate import validate
 from data.embedders import Embedder
@@ -144,6 +145,39 @@ def test_a_fitted_calibration_ranks_its_pairs(minilm: Embedder, labelled: Path, 
     validation = validate(minilm, load_calibration(str(path)), read_labelled(labelled))
     assert validation.macro["auroc"] is not None
     assert validation.macro["auroc"] >= 0.95
+    assert validation.families[0].fit == "fitted on"  # there was nothing else to fit on
+
+
+def test_a_family_whose_texts_the_probe_knows_is_only_partly_left_out() -> None:
+    calibration = load_calibration("minilm")
+    assert calibration.had("vlsbench") == calibration.had("msts") == "left out"
+    assert calibration.had("red_team") == "partly left out"
+    assert calibration.had("polite") == "learned from"
+    assert calibration.had("nosuch") == "unseen"
+
+
+def test_p_values_of_a_benchmark_left_out_are_not_counted_by_its_own_scores() -> None:
+    calibration = load_calibration("minilm")
+    assert calibration.without("msts").conformal != calibration.conformal
+
+
+def test_a_family_without_a_scored_pair_has_no_calibration_error(minilm: Embedder) -> None:
+    pairs = [LabelledPair(id="1", family="toy", query="What is it?", image_description="", leak=0)]
+    validation = validate(minilm, load_calibration("minilm"), pairs)
+    assert validation.families[0].unscored == 1
+    assert validation.macro["calibration_error"] is None
+
+
+def test_another_embedders_calibration_is_refused_in_a_sentence(minilm: Embedder) -> None:
+    with pytest.raises(UserError, match="fitted for the embedder 'other', not 'minilm'"):
+        Auditor(minilm, load_calibration("minilm").replace(embedder="other"))
+
+
+def test_a_labelled_file_may_hold_any_legal_json(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    line = '{"query": "Who\u2028is it?\u0085", "image_description": "A kite.", "leak": 0}\n'
+    path.write_text("\ufeff" + line + line, encoding="utf-8")
+    assert [pair.query for pair in read_labelled(path)] == ["Who\u2028is it?\u0085"] * 2
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the labelled benchmarks are not on this machine")
