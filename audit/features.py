@@ -26,7 +26,7 @@ NEAREST = 4  # prototypes of either kind that a margin is measured to
 POOL_PRIOR = 20.0  # how many descriptions the reference pool counts for, against the benchmark's own
 SAME = 1e-4  # vectors and cosines that differ by less are the same but for rounding
 WHOLE_CAPTION = 4  # sentences that make a description as long as a caption
-TELLS_NOTHING = -2.0  # log odds of the cross-encoder that speak neither for a leak nor against one
+USUAL_LEAK = 1.0  # log odds of the cross-encoder for a leak as they usually are
 Z_CEILING = 6.0  # beyond this an image is surely the query's own, however much farther
 
 
@@ -261,12 +261,13 @@ def harm_recall(pairs: PairArrays) -> Floats:
 
 
 def joint_of_long(pairs: PairArrays) -> Floats:
-    """The cross-encoder's log odds over -2, by the description's length: 0 beside one sentence, whole from four on.
+    """The cross-encoder's log odds less 1, by the description's length: 0 beside one sentence, whole from four on.
 
     A long description has something like every query, so that cosines say less there and reading says more.
+    1 is about what leaks have: a leak that is told at greater length keeps its score.
     """
     share = np.clip((pairs.sentences - 1) / (WHOLE_CAPTION - 1), 0.0, 1.0)
-    return (share * (pairs.joint - TELLS_NOTHING)).astype(np.float32)
+    return (share * (pairs.joint - USUAL_LEAK)).astype(np.float32)
 
 
 def harm_in_match(pairs: PairArrays) -> Floats:

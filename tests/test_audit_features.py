@@ -184,7 +184,7 @@ def test_prevalence_of_nothing_is_unknown() -> None:
 @pytest.mark.parametrize(("sentences", "share"), [(1, 0.0), (2, 1 / 3), (4, 1.0), (9, 1.0)])
 def test_reading_both_texts_counts_more_beside_a_long_description(sentences: int, share: float) -> None:
     long = replace(pair(), sentences=np.array([sentences]))
-    assert FEATURES["joint_of_long"](long)[0] == pytest.approx(share * (1.5 + 2.0))
+    assert FEATURES["joint_of_long"](long)[0] == pytest.approx(share * (1.5 - 1.0))
 
 
 @pytest.mark.parametrize(("nearest", "behind"), [(0.9, -0.1), (0.8, 0.0), (0.5, 0.0)])
