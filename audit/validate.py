@@ -20,6 +20,8 @@ from data.errors import UserError, run_cli
 from data.records import Record
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from audit.auditor import Auditor
     from audit.calibrations import Calibration
     from audit.labelled import LabelledPair
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from data.embedders import Embedder
 
 FALSE_POSITIVE_RATE = 0.05
+WIDE = 160
 
 
 class FamilyFigures(Record):
@@ -193,23 +196,26 @@ def _print_table(validation: Validation) -> None:
 
     from audit.console import printable
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("family", "fit", "pairs", "leak", "unscored"):
-        table.add_column(heading, justify="left" if heading in ("family", "fit") else "right")
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE  # a file has no edge to wrap at
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("family", "fit", "pairs", "leak", "not\nscored"):
+        justify: JustifyMethod = "left" if heading in ("family", "fit") else "right"
+        table.add_column(heading, justify=justify, no_wrap=justify == "right")
     columns = {
-        "AUROC": "auroc", "TPR": "tpr", "FPR": "fpr", "small p": "small_p", "ECE": "calibration_error",
-        "swapped": "swapped_auroc",
+        "AUROC": "auroc", "TPR": "tpr", "FPR": "fpr", "small\np": "small_p", "ECE": "calibration_error",
+        "swap-\nped": "swapped_auroc",
     }  # fmt: skip
     for heading in columns:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for family in validation.families:
         counts = (str(family.pairs), str(family.leaking), str(family.unscored))
         figures = (_cell(getattr(family, name)) for name in columns.values())
         table.add_row(Text(printable(family.family)), family.fit, *counts, *figures)
     table.add_section()
     table.add_row("macro", "", "", "", "", *(_cell(validation.macro[name]) for name in columns.values()))
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)
+    console.print(table)
     console.print(
         "[dim]left out: everything was fitted without this family; partly: its coefficients were, but probe and "
         "risk space know its texts; fitted on, learned from (by the cross-encoder): the figures flatter; unseen: "
@@ -222,7 +228,7 @@ def _print_table(validation: Validation) -> None:
 
 
 def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}".removeprefix("0")
 
 
 if __name__ == "__main__":
