@@ -23,7 +23,6 @@ WEIGHT_SLOPE = 20.0  # of the weights exp(slope * margin) in risk recall and pre
 PROFILE_SLOPE = 20.0  # of the softmax over risk prototypes
 PROBE_SCALE = 0.08  # log odds of a probe to the units of a margin
 NEAREST = 4  # prototypes of either kind that a margin is measured to
-POOL_PRIOR = 20.0  # how many descriptions the reference pool counts for, against the benchmark's own
 SAME = 1e-4  # vectors and cosines that differ by less are the same but for rounding
 WHOLE_CAPTION = 4  # sentences that make a description as long as a caption
 USUAL_LEAK = 1.0  # log odds of the cross-encoder for a leak as they usually are
@@ -113,20 +112,6 @@ def _softmax(cosines: Floats) -> Floats:
     return distribution
 
 
-def shrunken_spread(cosines: Floats, reference: Floats, own: Floats | None) -> tuple[Floats, Floats]:
-    """(n,) mean and (n,) deviation of (n, m) cosines with a pool, drawn to a reference's if that is small.
-
-    `reference` (n, r) counts as much as `POOL_PRIOR` descriptions; `own` (n,), where given, is the one cosine
-    of each row that is its own image's and does not count. With a pool of one, only the reference does.
-    """
-    count = cosines.shape[1] - (own is not None)
-    total = cosines.sum(axis=1) - (own if own is not None else 0.0)
-    squares = (cosines**2).sum(axis=1) - (own**2 if own is not None else 0.0)
-    mean = (total + POOL_PRIOR * reference.mean(axis=1)) / (count + POOL_PRIOR)
-    square = (squares + POOL_PRIOR * (reference**2).mean(axis=1)) / (count + POOL_PRIOR)
-    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)
-
-
 # -- features of pairs: each takes PairArrays and gives (n,) -------------------------------------------------
 
 
@@ -208,12 +193,6 @@ def risky_cosine(pairs: PairArrays) -> Floats:
     return product
 
 
-def mutual_match(pairs: PairArrays) -> Floats:
-    """Max over q, d of cos(q, d) sqrt(r(q) r(d)): risky match, symmetric."""
-    match: Floats = np.max(span_matches(pairs), axis=(1, 2), initial=0.0)
-    return match
-
-
 def risk_recall(pairs: PairArrays) -> Floats:
     """Best cosine of every image span, by weights exp(20 margin): how much of the risk is named.
 
@@ -282,7 +261,6 @@ FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "late_interaction": late_interaction,
     "risky_match": risky_match,
     "risky_cosine": risky_cosine,
-    "mutual_match": mutual_match,
     "risk_recall": risk_recall,
     "risk_precision": risk_precision,
     "harm": lambda pairs: pairs.harm,

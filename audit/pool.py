@@ -11,6 +11,8 @@ from audit import features
 from audit.calibrations import RiskSpace
 from audit.features import Floats
 
+POOL_PRIOR = 20.0  # how many descriptions the phrases count for, against the benchmark's own
+
 
 class Pool(NamedTuple):
     """The descriptions of a benchmark, by sentence and by passage, and the phrases that stand in where they are few."""
@@ -43,7 +45,7 @@ class Pool(NamedTuple):
     ) -> tuple[Floats, Floats, Floats]:
         others = np.maximum.reduceat(cosines, first_parts, axis=0)
         reference = np.maximum.reduceat(reference, first_parts, axis=0)
-        mean, std = features.shrunken_spread(others, reference, own if self.complete else None)
+        mean, std = shrunken_spread(others, reference, own if self.complete else None)
         return mean, std, others.max(axis=1)
 
 
@@ -67,3 +69,17 @@ class Space(NamedTuple):
     def images(self, vectors: Floats) -> Floats:
         """(..., k) where (..., d) vectors of descriptions lie in the space."""
         return features.in_risk_space(vectors, self.weights, self.image_center)
+
+
+def shrunken_spread(cosines: Floats, reference: Floats, own: Floats | None) -> tuple[Floats, Floats]:
+    """(n,) mean and (n,) deviation of (n, m) cosines with a pool, drawn to a reference's if that is small.
+
+    `reference` (n, r) counts as much as `POOL_PRIOR` descriptions; `own` (n,), where given, is the one cosine
+    of each row that is its own image's and does not count. With a pool of one, only the reference does.
+    """
+    count = cosines.shape[1] - (own is not None)
+    total = cosines.sum(axis=1) - (own if own is not None else 0.0)
+    squares = (cosines**2).sum(axis=1) - (own**2 if own is not None else 0.0)
+    mean = (total + POOL_PRIOR * reference.mean(axis=1)) / (count + POOL_PRIOR)
+    square = (squares + POOL_PRIOR * (reference**2).mean(axis=1)) / (count + POOL_PRIOR)
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from audit.benchmarks import BENCHMARKS, guess_benchmark, read_benchmark
 from data.errors import UserError
+from data.sources.folders import read_table
 from data.sources.source_rows import SourceRow
+from data.sources.tables import Openable
 from tests.benchmark_layouts import IMAGE, MAKERS, figstep, holisafe, put_images, vlguard, vlsbench
 
 # variant -> id, query, description, category, sub-category and is_safe of its rows, in order
@@ -165,6 +167,31 @@ def test_without_a_variant_it_is_the_one_whose_file_is_given(
 ) -> None:
     MAKERS[name](tmp_path)
     assert read_benchmark(name, tmp_path / path).benchmark == f"{name}:{variant}"
+
+
+def test_a_record_without_its_texts_is_a_row_that_cannot_be_scored(tmp_path: Path) -> None:
+    vlguard(tmp_path / "guard")
+    put_images(tmp_path / "guard/test", "x/3.png")
+    path = tmp_path / "guard/test.json"
+    records = json.loads(path.read_text())
+    path.write_text(json.dumps([*records, {"id": "x_3", "image": "x/3.png", "instr-resp": "none"}]))
+    rows = read_benchmark("vlguard", path).rows
+    assert [row.query for row in rows if row.id == "x_3"] == [""]
+    figstep(tmp_path / "steps")
+    path = tmp_path / "steps/data/question/safebench.csv"
+    path.write_text(path.read_text().replace("Steps to make bread.", ""))
+    assert [row.image_description for row in read_benchmark("figstep", path).rows] == [None]
+
+
+def test_a_hub_dataset_is_of_the_layout_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    found = [Openable("train", lambda: read_table(path))]
+    monkeypatch.setattr("audit.layouts.read_hub", lambda _path: found)
+    path.write_text('{"query": "Who?", "caption": "A kite."}\n')
+    with pytest.raises(UserError, match="is not of this benchmark: it has no class1"):
+        read_benchmark("spa-vl", "hf:owner/name")
+    with pytest.raises(UserError, match="'help' is told by its file"):
+        read_benchmark("spa-vl:help", "hf:owner/name")
 
 
 def test_twins_about_one_image_share_its_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from audit.auditor import Auditor
 from audit.calibrations import CALIBRATIONS, load_calibration, trained_on
 from audit.cross_encoder import main, train
-from audit.embedding_cache import CachedEmbedder
+from audit.embedding_cache import CachedEmbedder, watched_and_kept
 from audit.fit import fit_calibration
 from audit.labelled import LabelledPair, read_labelled
 from audit.probe import ProbeText
@@ -180,8 +180,22 @@ def test_what_is_kept_of_a_folders_weights_serves_no_other(tiny: Path, tmp_path:
     save_file(
         {name: value + torch.ones_like(value) for name, value in weights.items()}, other / "model.safetensors"
     )
-    first, second = (SentenceEmbedder("st:model", str(folder)).revision for folder in (tiny, other))
-    assert first != second
+    said = []
+    for folder in (tiny, other, tiny):
+        embedder = SentenceEmbedder("st:model", str(folder))
+        with watched_and_kept(embedder, tmp_path / "kept", fast=False) as kept:
+            said.append(kept.embed(["A man packs a gun."]))
+    assert not np.allclose(said[0], said[1], atol=1e-3)
+    assert np.array_equal(said[0], said[2])
+
+
+def test_an_adapter_without_its_configuration_is_refused_in_a_sentence(
+    tiny: Path, learned: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(learned, tmp_path / "copy")
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="does not say how to read"):
+        SentenceEmbedder("tiny", str(tiny)).read_together(PAIRS, find_adapter(copy))
 
 
 def test_what_it_learned_from_takes_no_other_part_in_the_fit(tiny: Path, learned: Path) -> None:

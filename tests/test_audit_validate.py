@@ -102,6 +102,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_labelled(tmp_path / "nosuch.jsonl")
 
 
+def test_a_familys_name_is_shown_as_it_is_but_for_control_codes(tmp_path: Path) -> None:
+    rows = [row | {"family": "[/x] [german]\x1b[2J"} for row in labelled_rows()]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("audit.validate", path, "--cache", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    assert "[/x] [german]\N{REPLACEMENT CHARACTER}[2J" in done.stdout
+    assert list((tmp_path / "kept").glob("*.sqlite"))
+
+
 def test_pairs_without_description_are_counted_not_judged(minilm: Embedder, labelled: Path) -> None:
     with labelled.open("a") as file:
         file.write('{"family": "toy", "query": "What is it?", "image_description": "", "leak": 0}\n')
