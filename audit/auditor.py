@@ -20,6 +20,7 @@ from audit.prototypes import Prototypes
 from audit.spans import image_spans, query_spans
 from data.embedders import Embedder
 from data.records import Audit, Span
+from data.sources.columns import clean
 
 EVIDENCE_SPANS = 3  # shown per side
 
@@ -59,9 +60,9 @@ class Auditor:
             for query, description, origin in zip(queries, descriptions, origins, strict=True)
         ]
         rows = [row for row, audit in enumerate(audits) if audit.unscored_because is None]
-        texts = [descriptions[row] or "" for row in rows]
+        texts = [clean(descriptions[row] or "") for row in rows]
         if rows:
-            asked, told = [queries[row] for row in rows], [origins[row] for row in rows]
+            asked, told = [clean(queries[row]) for row in rows], [origins[row] for row in rows]
             scored = self._score_complete(asked, texts, told, pool or self.pool(texts))
             for row, audit in zip(rows, scored, strict=True):
                 audits[row] = audit
@@ -78,11 +79,7 @@ class Auditor:
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
             audits += self._score_chunk(queries[part], descriptions[part], origins[part], pool)
-        p_values = np.array([audit.p_value for audit in audits], np.float32)
-        flags = metrics.benjamini_hochberg(p_values, self._rate)
-        return [
-            audit.model_copy(update={"leaks": bool(flag)}) for audit, flag in zip(audits, flags, strict=True)
-        ]
+        return with_verdicts(audits, self._rate)
 
     def _score_chunk(
         self, queries: Sequence[str], descriptions: Sequence[str], origins: Sequence[str], pool: Pool
@@ -107,14 +104,38 @@ class Auditor:
             for row in range(len(queries))
         ]
 
-    def _p_values(self, leakage: Floats, kinds: Sequence[str]) -> Floats:
+    def _p_values(self, leakage: Floats, kinds: Sequence[str]) -> metrics.Array:
         reference = self.calibration.conformal
-        p_values = np.ones(len(leakage), np.float32)
+        p_values = np.ones(len(leakage))
         for kind in dict.fromkeys(kinds):
             rows = np.array([each == kind for each in kinds])
             scores = np.asarray(reference.get(kind, reference["author"]), np.float32)
             p_values[rows] = metrics.conformal_p(leakage[rows], scores)
         return p_values
+
+
+def with_verdicts(
+    audits: Sequence[Audit], false_discovery_rate: float, counted: Sequence[bool] | None = None
+) -> list[Audit]:
+    """The audits with `leaks` by Benjamini and Hochberg's rule over those that are scored, and counted if that is said.
+
+    A pair that is not counted, such as a benchmark's harmless twin, is not flagged and bears on no other's verdict.
+    """
+    rows = [
+        row
+        for row, audit in enumerate(audits)
+        if audit.p_value is not None and (counted is None or counted[row])
+    ]
+    p_values = np.array([audits[row].p_value for row in rows], np.float64)
+    flagged = {
+        row
+        for row, flag in zip(rows, metrics.benjamini_hochberg(p_values, false_discovery_rate), strict=True)
+        if flag
+    }
+    return [
+        audit if audit.p_value is None else audit.model_copy(update={"leaks": row in flagged})
+        for row, audit in enumerate(audits)
+    ]
 
 
 def _why_unscored(query: str, description: str | None) -> str | None:

@@ -56,19 +56,21 @@ def main() -> None:
     from audit.probe import pair_texts, prototype_texts, query_texts, scene_texts, situation_texts
     from audit.prototypes import load_prototypes
     from data.embedders import load_embedder
-    from data.rows import write_text
+    from data.rows import check_writable, write_text
 
     embedder = load_embedder(arguments.embedder)
     out = arguments.out or calibration_file(arguments.embedder)
     if out.is_dir():
         raise UserError(f"--out names a file; {out} is a folder.")
+    check_writable(out.parent)
     trained = [trained_on(folder) for folder in arguments.cross_encoder]
     pairs: list[LabelledPair] = []
     texts = [*query_texts(), *prototype_texts(load_prototypes())]
     for file in arguments.files:
-        pairs += read_labelled(file)
+        own = read_labelled(file)
+        pairs += own
         try:
-            if file.suffix == ".toml" and pairs[-1].writer:
+            if file.suffix == ".toml" and own and own[0].writer:
                 texts += situation_texts(file)
             elif file.suffix == ".toml":
                 pairs += object_pairs(file, embedder)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from data.records import Record
 
 CALIBRATIONS = Path(__file__).with_name("calibration")
 FACTS = "trained_on.json"  # in the folder of a cross-encoder
+_FIGURES = ("terms", "intercept", "probe", "space", "sensitivity", "conformal")
 LONG = 3  # sentences of a description that is as long as a caption
 
 
@@ -119,6 +121,12 @@ class Calibration(Record):
         weight = np.array([term.weight for term in terms])
         standard = (features.features_of(pairs, self.terms) - center) / scale
         return features.sigmoid(np.nan_to_num(standard) @ weight + self.intercept)
+
+    def digest(self) -> str:
+        """Of all that scores and p-values come from: the same for the same figures, wherever they lie."""
+        figures = self.model_dump_json(include={*_FIGURES})
+        weights = self.cross_encoder.digest if self.cross_encoder else ""
+        return hashlib.sha256(f"{figures}{weights}".encode()).hexdigest()
 
     def had(self, source: str) -> str:
         """What part a family, or a writer, took in the fit, and so how far figures on it can be trusted."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
         "--hold-out", action="store_true",
         help="learn from no benchmark and not from every fifth writer: to measure these",
     )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of views, order and first weights (default: 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the weights")
     return parser.parse_args()
 
@@ -75,6 +78,9 @@ def main() -> None:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out names a folder; {arguments.out} is a file.")
     from data.embedders import SentenceEmbedder, load_embedder
+    from data.rows import check_writable
+
+    check_writable(arguments.out)
 
     embedder = load_embedder(arguments.embedder)
     if not isinstance(embedder, SentenceEmbedder):
@@ -85,9 +91,22 @@ def main() -> None:
     pairs = [pair for pair in pairs if source_of(pair) in learned]
     if {pair.leak for pair in pairs} != {0, 1}:
         raise UserError("A cross-encoder learns from situations that leak and situations that do not.")
-    train(embedder, pairs, arguments.epochs, arguments.out)
-    facts = {"embedder": arguments.embedder, "epochs": arguments.epochs, "rank": RANK, "sources": learned}
-    (arguments.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+    facts = {
+        "embedder": arguments.embedder,
+        "epochs": arguments.epochs,
+        "rank": RANK,
+        "seed": arguments.seed,
+        "sources": learned,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".part-") as aside:
+        made = Path(aside) / arguments.out.name
+        train(embedder, pairs, arguments.epochs, made, arguments.seed)
+        (made / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+        shutil.rmtree(
+            arguments.out, ignore_errors=True
+        )  # new weights never stand beside an old list of sources
+        made.replace(arguments.out)
     print(f"{arguments.out / WEIGHTS}: learned from {len(learned)} of {len(sources)} sources.")
 
 
@@ -99,8 +118,10 @@ def _learned(pairs: Sequence[LabelledPair], sources: Sequence[str]) -> Iterator[
             yield source
 
 
-def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int, out: Path) -> None:
-    """Writes the weights learned from the pairs, in half precision; the same seed every time."""
+def train(
+    embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int, out: Path, seed: int = 0
+) -> None:
+    """Writes the weights learned from the pairs, in half precision."""
     try:
         import torch
         from peft import LoraConfig, get_peft_model
@@ -109,8 +130,8 @@ def train(embedder: SentenceEmbedder, pairs: Sequence[LabelledPair], epochs: int
         raise missing_package("peft", "draw") from error
     from data.progress import StageProgress
 
-    chance = random.Random(0)  # noqa: S311  # draws views, keeps no secret
-    torch.manual_seed(0)
+    chance = random.Random(seed)  # noqa: S311  # draws views, keeps no secret
+    torch.manual_seed(seed)
     base, tokenizer = load_classifier(embedder.path)
     base.set_attn_implementation("eager")  # on a CPU the fused one takes twice as long to go backwards
     for part in base.modules():

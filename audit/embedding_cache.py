@@ -149,9 +149,14 @@ def _fetch(store: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, b
 def _keep(store: sqlite3.Connection, fresh: dict[bytes, bytes]) -> None:
     if store.execute("SELECT COUNT(*) FROM texts").fetchone()[0] + len(fresh) > MOST_TEXTS:
         return
-    store.execute("BEGIN IMMEDIATE")
-    store.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", fresh.items())
-    store.execute("COMMIT")
+    try:
+        with store:
+            store.execute("BEGIN IMMEDIATE")
+            store.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", fresh.items())
+    except sqlite3.Error as error:  # a full disk, say
+        raise UserError(
+            f"Cannot keep embeddings ({error}): name another folder with --cache, or audit with --no-cache."
+        ) from error
 
 
 def _read(

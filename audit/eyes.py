@@ -13,6 +13,7 @@ from data.errors import UserError, missing_package
 if TYPE_CHECKING:
     from audit.captions import Captioner
     from audit.descriptions import Content, Eyes
+    from audit.likeness import Likeness
     from audit.pictures import Look, Looker
     from data.llm.cache import ResponseCache
     from data.sources.source_rows import SourceRow
@@ -63,7 +64,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 def names(arguments: argparse.Namespace) -> dict[str, str]:
     """What pictures were looked at with, for the record."""
-    asked = {"captioner": arguments.captioner, "image similarity": arguments.image_similarity}
+    asked = {
+        "captioner": arguments.captioner,
+        "captioner url": arguments.captioner_url,
+        "image similarity": arguments.image_similarity,
+    }
     return {"ocr": arguments.ocr} | {name: model for name, model in asked.items() if model}
 
 
@@ -130,12 +135,10 @@ def _captioner(arguments: argparse.Namespace, cache: ResponseCache) -> Captioner
     return ChatCaptioner(asker)
 
 
-def compared(rows: Sequence[SourceRow], contents: Sequence[Content], model: str, eyes: Eyes) -> list[Content]:
+def compared(rows: Sequence[SourceRow], contents: Sequence[Content], likeness: Likeness) -> list[Content]:
     """The contents with how alike query and picture are, by a CLIP or SigLIP."""
-    from audit.likeness import Likeness
-
     paths = [Path(row.image) if row.image else None for row in rows]
-    alike = Likeness(model, eyes.cache).measure([row.query for row in rows], paths)
+    alike = likeness.measure([row.query for row in rows], paths)
     return [
         content._replace(similarity=z, note="; ".join(filter(None, (content.note, note))))
         for content, (z, note) in zip(contents, alike, strict=True)

@@ -38,6 +38,9 @@ def fit_calibration(
     """
     measurer = Measurer(embedder, texts, pairs, cross_encoders)
     samples = list(measurer.measured(pairs))
+    strangers = set(ocr) - {sample.family for sample in samples}
+    if strangers:
+        raise UserError(f"--ocr names no family of these files: {', '.join(sorted(strangers))}.")
     if len({pair.leak for sample in samples for pair in sample.pairs if pair.made == "given"}) < 2:
         raise UserError(
             "Hardly a pair is left to fit the coefficients: the cross-encoders learned from the others. Add one "
@@ -49,14 +52,15 @@ def fit_calibration(
     held_out = {
         source: fit_line(rest, center, scale)
         for source in dict.fromkeys(sample.source for sample in samples)
-        if (rest := [sample for sample in samples if sample.source != source])
-        and len({pair.leak for other in rest for pair in other.pairs}) == 2
+        if (rest := _but(samples, source)) and len({pair.leak for other in rest for pair in other.pairs}) == 2
     }
     references = dict(_references(samples, held_out, full, ocr))
     benchmarks = {sample.source for sample in samples if not sample.pairs[0].writer} & held_out.keys()
+    rests = {source: _but(samples, source) for source in benchmarks}
     apart = {
-        source: dict(_references([each for each in samples if each.source != source], held_out, full, ocr))
-        for source in benchmarks
+        source: dict(_references(rest, held_out, full, ocr))
+        for source, rest in rests.items()
+        if any(((each.leak == 0) & _given(each)).any() for each in rest)
     }
     others = {
         sample.source: used
@@ -151,6 +155,10 @@ def folds_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> dict
     return found
 
 
+def _but(samples: Sequence[Sample], source: str) -> list[Sample]:
+    return [sample for sample in samples if sample.source != source]
+
+
 def _without(sample: Sample, topics: set[str]) -> Sample:
     rows = [row for row, pair in enumerate(sample.pairs) if pair.topic not in topics]
     kept = [sample.pairs[row] for row in rows]
@@ -169,7 +177,7 @@ def _references(
             free = (sample.leak == 0) & _given(sample) & (kinds == kind)
             if free.any():
                 families.append((scores[free], float(sample.weight[free].sum())))
-    told = of_kind["author"] + of_kind["caption"]
+    told = of_kind["author"] + of_kind["caption"] or of_kind["ocr"]
     for kind, families in of_kind.items():
         yield kind, _thinned(families or told)
 
@@ -193,9 +201,11 @@ def _thinned(families: Sequence[tuple[Array, float]]) -> tuple[float, ...]:
     approximate. Among all scores, VLSBench's leaks would not stand out one by one.
     """
     total = sum(weight for _, weight in families)
+    # No family has more quantiles than scores: few pairs make no small p-values.
+    most = min((CONFORMAL_SCORES, *(len(family) * total / weight for family, weight in families)))
     scores = []
     for family, weight in families:
-        count = max(1, round(CONFORMAL_SCORES * weight / total))
+        count = max(1, round(most * weight / total))
         scores.append(np.quantile(family, (np.arange(count) + 0.5) / count))
     return tuple(_short(score) for score in np.sort(np.concatenate(scores)))
 

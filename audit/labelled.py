@@ -6,7 +6,8 @@ A line of a JSONL file of labelled pairs (TOML of scenes and of situations is re
      "image_description": "A boy with a red kite on a beach.", "leak": 0}
 
 With "picture", a name of the image, a pair teaches the probe and the risk space too; "fold" names what it is
-left out of them with, and "topic" what it shows, for pairs of other topics show something else.
+left out of them with, and "topic" what it shows, for pairs of other topics show something else. Without either its
+family is left out as a whole.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from audit.spans import content_sentences, image_spans
 from data.embedders import Embedder
 from data.errors import UserError
 from data.records import Record, pair_id, seed_of
+from data.sources.columns import clean
 
 QUESTIONS = (
     "How can I use the {} in a creative way?", "What are some good ways to handle the {}?",
@@ -100,16 +102,17 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
     try:
         row = json.loads(line)
         leak = {0: 0, 1: 1}[row["leak"]]
+        family, picture = str(row.get("family") or path.stem), str(row.get("picture") or "")
         return LabelledPair(
             id=str(row.get("id", number)),
-            family=str(row.get("family") or path.stem),
-            query=row.get("query") or "",
-            image_description=row.get("image_description") or "",
+            family=family,
+            query=clean(row.get("query") or ""),
+            image_description=clean(row.get("image_description") or ""),
             image=str(row.get("image") or ""),
             leak=leak,
             topic=str(row.get("topic") or ""),
-            picture=str(row.get("picture") or ""),
-            fold=str(row.get("fold") or ""),
+            picture=picture,
+            fold=str(row.get("fold") or (picture and not row.get("topic") and family)),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = 1_000_000  # a CLIP looks at 50,000 to 150,000
 POOL_SIZE = 1000  # pictures a query is compared with
 CHUNK = 1000  # queries compared at a time
-LEAST_OTHERS = 5  # pictures that one can be said to stand out from
+LEAST_OTHERS = (
+    5  # pictures that one can be said to stand out from, and queries that say what is common to all
+)
 TEXTS = 64  # embedded at once
 PICTURES = 16
 
@@ -76,6 +78,9 @@ class Likeness:
         if not rows:
             return alike
         asked = list(dict.fromkeys(queries[row] for row in rows))
+        if len(asked) <= LEAST_OTHERS:  # what is left of so few when their mean is taken off says nothing
+            few = Alike(None, "not compared: too few different queries")
+            return [few if row in rows else each for row, each in enumerate(alike)]
         vectors, cut = self._read(asked)
         number = {query: at for at, query in enumerate(asked)}
         images = centred(np.stack([_unpacked(vector) for vector in place]))

@@ -96,17 +96,17 @@ def prevalence(
     )
 
 
-def conformal_p(scores: Floats, calibration: Floats) -> Floats:
+def conformal_p(scores: Floats, calibration: Floats) -> Array:
     """(n,) (1 + number of leak-free calibration scores at least as high) / (1 + their number).
 
     `calibration` (m,) in any order; Vovk et al., Algorithmic Learning in a Random World, 2005.
     """
     ordered = np.sort(calibration)
     above = len(ordered) - np.searchsorted(ordered, scores, side="left")
-    return ((1.0 + above) / (1.0 + len(ordered))).astype(np.float32)
+    return np.asarray((1.0 + above) / (1.0 + len(ordered)), np.float64)
 
 
-def benjamini_hochberg(p_values: Floats, rate: float) -> Mask:
+def benjamini_hochberg(p_values: Array, rate: float) -> Mask:
     """(n,) which rows to flag so that the expected share of false flags is at most `rate`.
 
     Benjamini and Hochberg, J. R. Stat. Soc. B 57, 1995; conformal p-values of one calibration set keep it

@@ -16,6 +16,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,10 +119,15 @@ def write_summary(path: Path, summaries: Sequence[Summary], settings: Settings) 
     """The figures: of all sources together, then one by one, then what they were made with."""
     calibration = settings.calibration
     made_with = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "embedder": settings.embedder,
-        "calibration": {"embedder": calibration.embedder, **calibration.provenance},
+        "calibration": {
+            "embedder": calibration.embedder,
+            "digest": calibration.digest(),
+            **calibration.provenance,
+        },
         "pictures": dict(settings.eyes),
-        "settings": {"false_discovery_rate": settings.false_discovery_rate},
+        "settings": {"false_discovery_rate": settings.false_discovery_rate, "exact": settings.exact},
     }
     write_json(path, _overall(summaries) | {"sources": [each.model_dump() for each in summaries]} | made_with)
 

@@ -46,6 +46,8 @@ class PairReader:
         self._embedder = embedder
         self._risk = embedder.embed(prototypes.risk)
         self._benign = embedder.embed(prototypes.benign)
+        self._pool_rows: dict[str, int] = {}  # of the latest pool's texts, which its pairs hold too
+        self._pool_read = self._ask([])
 
     def pool(self, descriptions: Sequence[str]) -> Pool:
         """What a query's cosine is normalised by: distinct descriptions, evenly picked if many."""
@@ -53,12 +55,17 @@ class PairReader:
         step = -(-len(distinct) // POOL_SIZE) or 1
         pieces = [content_sentences(text) for text in distinct[::step]]
         starts = np.cumsum([0, *map(len, pieces)])[:-1]
-        vectors = self._embedder.embed([piece for text in pieces for piece in text])
-        phrases = np.concatenate([self._benign, self._risk])
         told = [passages(text) for text in distinct[::step]]
+        texts = list(dict.fromkeys(part for parts in (*pieces, *told) for part in parts))
+        self._pool_rows = {text: row for row, text in enumerate(texts)}
+        self._pool_read = self._ask(texts)
+        phrases = np.concatenate([self._benign, self._risk])
         passage_starts = np.cumsum([0, *map(len, told)])[:-1]
-        passage_vectors = self._embedder.embed([passage for text in told for passage in text])
-        return Pool(vectors, starts, phrases, passage_vectors, passage_starts, complete=step == 1)
+        vectors, passage_vectors = (
+            self._pool_read[0][[self._pool_rows[part] for parts in group for part in parts]]
+            for group in (pieces, told)
+        )
+        return Pool(vectors, starts, phrases, passage_vectors, passage_starts, frozenset(distinct[::step]))
 
     def measure(
         self, queries: Sequence[str], descriptions: Sequence[str], pool: Pool
@@ -91,10 +98,11 @@ class PairReader:
         cosine, part, sentence = _nearest(vectors, part_rows, part_mask, *_padded(told, row_of))
         parts, counts = vectors[part_rows[part_mask]], part_mask.sum(axis=1)
         first_parts = np.cumsum(counts) - counts
-        pool_mean, pool_std = pool.spread(parts, first_parts, cosine)
+        held = np.array([text in pool.described for text in descriptions], np.bool_)
+        pool_mean, pool_std = pool.spread(parts, first_parts, cosine, held)
         shown_rows, shown_mask = _padded(longer, row_of)
         risk_cosine, risk_mean, risk_std, risk_nearest = self._in_risk_space(
-            parts, first_parts, counts, vectors.take(shown_rows, axis=0), shown_mask, pool
+            parts, first_parts, counts, vectors.take(shown_rows, axis=0), shown_mask, held, pool
         )
         shown = vectors.take(image_rows, axis=0).transpose(0, 2, 1)
         return PairArrays(
@@ -120,14 +128,25 @@ class PairReader:
             recall=np.array([_stem_recall(*pair) for pair in zip(queries, told, strict=True)], np.float32),
         )
 
+    def _ask(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """(n, d) vectors and (n, k) readings from the embedder itself; k is 1 with a probe and 0 without one."""
+        if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
+            return self._embedder.embed(texts), np.zeros((len(texts), 0), np.float32)
+        return self._embedder.embed_probed(texts, np.asarray(self._probe.weights, np.float32)[:, None])
+
     def _embed(self, texts: Sequence[str], weighed: int) -> tuple[Floats, Floats]:
         """(n, d) vectors of the texts, and (weighed,) how risky each of the first ones is, as a margin."""
-        if self._probe is None or not isinstance(self._embedder, LayeredEmbedder):
-            vectors = self._embedder.embed(texts)
-            return vectors, features.risk_margin(vectors[:weighed], self._risk, self._benign)
-        weights = np.asarray(self._probe.weights, np.float32)[:, None]
-        vectors, readings = self._embedder.embed_probed(texts, weights)
+        rows = np.array([self._pool_rows.get(text, -1) for text in texts], np.int64)
+        fresh = np.flatnonzero(rows < 0)
+        rows[fresh] = len(self._pool_rows) + np.arange(len(fresh))
+        asked = self._ask([texts[row] for row in fresh.tolist()])
+        vectors, readings = (
+            np.concatenate([some for some in both if len(some)])[rows]
+            for both in zip(self._pool_read, asked, strict=True)
+        )
         margins = features.risk_margin(vectors[:weighed], self._risk, self._benign)
+        if self._probe is None:
+            return vectors, margins
         log_odds = readings[:weighed, 0] + np.float32(self._probe.intercept)
         return vectors, features.joint_margin(margins, log_odds)
 
@@ -145,11 +164,13 @@ class PairReader:
         counts: NDArray[np.int64],
         shown: Floats,
         there: Mask,
+        held: Mask,
         pool: Pool,
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """(n,) largest cosine of a part of the query and a passage; its (n,) mean, deviation and most in the pool.
 
-        `shown` (n, t, d) are the descriptions' passages, and `there` (n, t) which of them are.
+        `shown` (n, t, d) are the descriptions' passages, `there` (n, t) which of them are, and `held` (n,) whether a
+        pair's description is in the pool.
         """
         if self._space is None:
             nothing = np.zeros(len(shown), np.float32)
@@ -158,7 +179,7 @@ class PairReader:
         images = np.repeat(self._space.images(shown), counts, axis=0)
         cosines = np.where(np.repeat(there, counts, axis=0), np.einsum("pk,ptk->pt", queries, images), -1.0)
         cosine = np.maximum.reduceat(cosines.max(axis=1), first_parts).astype(np.float32)
-        return cosine, *pool.risk_spread(queries, first_parts, cosine, self._space)
+        return cosine, *pool.risk_spread(queries, first_parts, cosine, held, self._space)
 
 
 def _nearest(

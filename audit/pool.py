@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from audit import features
 from audit.calibrations import RiskSpace
-from audit.features import Floats
+from audit.features import Floats, Mask
 
 POOL_PRIOR = 20.0  # how many descriptions the phrases count for, against the benchmark's own
 
@@ -22,31 +22,26 @@ class Pool(NamedTuple):
     phrases: Floats  # (r, d)
     passages: Floats  # (p, d)
     passage_starts: NDArray[np.int64]  # (m,) each description's first passage
-    complete: bool  # whether every description of the benchmark is in it, a query's own too
+    described: frozenset[str]  # whose descriptions these are: a query's own image is not among its others
 
-    def spread(self, parts: Floats, first_parts: NDArray[np.int64], own: Floats) -> tuple[Floats, Floats]:
+    def spread(
+        self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, held: Mask
+    ) -> tuple[Floats, Floats]:
         """(n,) mean and (n,) standard deviation of each query's cosine with images that are not its own.
 
-        `parts` (p, d) are the queries' parts, `first_parts` (n,) the row of each query's first.
+        `parts` (p, d) are the queries' parts, `first_parts` (n,) the row of each query's first; `own` (n,) is the
+        cosine with its own image, and `held` (n,) whether that is in the pool.
         """
         nearest = np.maximum.reduceat(parts @ self.sentences.T, self.starts, axis=1)
-        return self._spread(nearest, parts @ self.phrases.T, first_parts, own)[:2]
+        return _spread(nearest, parts @ self.phrases.T, first_parts, own, held)[:2]
 
     def risk_spread(
-        self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, space: Space
+        self, parts: Floats, first_parts: NDArray[np.int64], own: Floats, held: Mask, space: Space
     ) -> tuple[Floats, Floats, Floats]:
         """The same in the risk space, and the (n,) largest cosine; `parts` (p, k) are already there."""
         passages, phrases = space.images(self.passages), space.images(self.phrases)
         nearest = np.maximum.reduceat(parts @ passages.T, self.passage_starts, axis=1)
-        return self._spread(nearest, parts @ phrases.T, first_parts, own)
-
-    def _spread(
-        self, cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        others = np.maximum.reduceat(cosines, first_parts, axis=0)
-        reference = np.maximum.reduceat(reference, first_parts, axis=0)
-        mean, std = shrunken_spread(others, reference, own if self.complete else None)
-        return mean, std, others.max(axis=1)
+        return _spread(nearest, parts @ phrases.T, first_parts, own, held)
 
 
 class Space(NamedTuple):
@@ -71,15 +66,26 @@ class Space(NamedTuple):
         return features.in_risk_space(vectors, self.weights, self.image_center)
 
 
-def shrunken_spread(cosines: Floats, reference: Floats, own: Floats | None) -> tuple[Floats, Floats]:
+def _spread(
+    cosines: Floats, reference: Floats, first_parts: NDArray[np.int64], own: Floats, held: Mask
+) -> tuple[Floats, Floats, Floats]:
+    others = np.maximum.reduceat(cosines, first_parts, axis=0)
+    reference = np.maximum.reduceat(reference, first_parts, axis=0)
+    mean, std = shrunken_spread(others, reference, own, held)
+    return mean, std, others.max(axis=1)
+
+
+def shrunken_spread(cosines: Floats, reference: Floats, own: Floats, held: Mask) -> tuple[Floats, Floats]:
     """(n,) mean and (n,) deviation of (n, m) cosines with a pool, drawn to a reference's if that is small.
 
-    `reference` (n, r) counts as much as `POOL_PRIOR` descriptions; `own` (n,), where given, is the one cosine
-    of each row that is its own image's and does not count. With a pool of one, only the reference does.
+    `reference` (n, r) counts as much as `POOL_PRIOR` descriptions; `own` (n,) is the one cosine of a row that is
+    its own image's and does not count where the pool has that, `held` (n,). With a pool of one, only the reference
+    does.
     """
-    count = cosines.shape[1] - (own is not None)
-    total = cosines.sum(axis=1) - (own if own is not None else 0.0)
-    squares = (cosines**2).sum(axis=1) - (own**2 if own is not None else 0.0)
+    count = cosines.shape[1] - held.astype(np.float64)
+    own = np.where(held, own, 0.0)
+    total = cosines.sum(axis=1) - own
+    squares = (cosines**2).sum(axis=1) - own**2
     mean = (total + POOL_PRIOR * reference.mean(axis=1)) / (count + POOL_PRIOR)
     square = (squares + POOL_PRIOR * (reference**2).mean(axis=1)) / (count + POOL_PRIOR)
     return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)

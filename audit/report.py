@@ -35,6 +35,7 @@ class Settings(NamedTuple):
     calibration: Calibration
     false_discovery_rate: float
     eyes: Mapping[str, str] = {}  # what pictures were looked at with
+    exact: bool = False  # scored in float32
 
 
 class Panel(NamedTuple):
@@ -99,7 +100,7 @@ def _ends(categories: Sequence[CategoryFigures]) -> Iterator[float]:
     """What the categories' axis has to hold: every share, and intervals that say something."""
     for entry in categories:
         if entry.flagged_share:
-            yield entry.flagged_share.high if entry.scored >= TELLING_ROWS else entry.flagged_share.value
+            yield entry.flagged_share.high if entry.counted >= TELLING_ROWS else entry.flagged_share.value
 
 
 def _figures(summary: Summary) -> list[Figure]:
@@ -164,7 +165,7 @@ def _table(sources: Sequence[Audited]) -> list[dict[str, object]]:
 
 
 def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit, Content]]:
-    """At most `most` numbered pairs in input order: the highest scores, and room for unscored ones."""
+    """At most `most` numbered pairs in input order: flagged ones, the highest scores, and room for unscored ones."""
     numbered = [(number, *entry) for number, entry in enumerate(audited.entries())]
     if len(numbered) <= most:
         return numbered
@@ -172,7 +173,7 @@ def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit, Con
     unscored = [entry for entry in numbered if entry[2].leakage is None][
         : max(LEAST_UNSCORED, most - len(scored))
     ]
-    scored.sort(key=lambda entry: -(entry[2].leakage or 0))
+    scored.sort(key=lambda entry: (not entry[2].leaks, -(entry[2].leakage or 0)))
     return sorted(scored[: most - len(unscored)] + unscored, key=lambda entry: entry[0])
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from data.errors import UserError, run_cli
 from data.records import Audit
 from data.rows import read_rows
+from data.sources.columns import clean
 
 
 def main() -> int:
@@ -29,9 +30,9 @@ def main() -> int:
     for line in filter(str.strip, sys.stdin):
         try:
             asked = json.loads(line)
-            query, description, origin = asked["query"], asked["description"], asked["origin"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError("A line in is JSON with query, description and origin.") from error
+            query, description, origin = (clean(asked[name]) for name in ("query", "description", "origin"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError("A line in is JSON with query, description and origin, each a text.") from error
         print(answer(query, description, origin).model_dump_json(), flush=True)
     return 0
 

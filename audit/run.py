@@ -19,7 +19,8 @@ from audit.console import announce, conclude, printable, say
 from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
-    from audit.descriptions import Content
+    from audit.descriptions import Content, Eyes
+    from audit.likeness import Likeness
     from audit.report import Settings
     from audit.spread import PairScorer
     from audit.summary import Audited, Summary
@@ -28,26 +29,34 @@ if TYPE_CHECKING:
 
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
 alone gives away what is risky in the picture. SOURCE is a JSON, JSONL, CSV, TSV, XLSX or Parquet file, a
-folder, or a Hugging Face dataset (hf:owner/name). Several sources stand side by side in one report."""
+folder, or a Hugging Face dataset (hf:owner/name); NAME=SOURCE or NAME:VARIANT=SOURCE reads it in a benchmark's
+layout. Several sources stand side by side in one report."""
 ORIGINS = {
     "author": "described by their authors",
     "ocr": "read by OCR",
     "caption": "captioned",
     "unknown": "of unknown content",
 }
-COLUMN_FLAGS = ("query_column", "description_column", "image_column", "id_column")
+COLUMN_FLAGS = {
+    "query_column": "the query",
+    "description_column": "the description",
+    "image_column": "the image",
+    "id_column": "the id",
+    "category_column": "the category",
+    "safe_column": "what is marked as harmless (true), and so in no share",
+}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m audit.run", description=ABOUT)
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a file, a folder, or hf:owner/name")
     parser.add_argument(
-        "--benchmark", metavar="NAME", help="read it in this benchmark's layout (default: guessed)"
+        "--benchmark", metavar="NAME", help="read all in this benchmark's layout (default: guessed)"
     )
-    for flag in COLUMN_FLAGS:
-        field = flag.removesuffix("_column")
+    for flag, field in COLUMN_FLAGS.items():
+        none = "" if flag == "query_column" else "; none: no column"
         parser.add_argument(
-            f"--{field}-column", metavar="C", help=f"column of the {field} (default: guessed)"
+            f"--{flag.replace('_', '-')}", metavar="C", help=f"column of {field} (default: guessed{none})"
         )
     parser.add_argument("--embedder", default="minilm", help="text embedder (default: minilm)")
     parser.add_argument(
@@ -71,10 +80,8 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--engine", default="local", help="local, or ray: score by Ray's workers")
     parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: this machine)")
-    parser.add_argument("--actors", type=int, default=1, metavar="N", help="of Ray's workers (default: 1)")
-    parser.add_argument(
-        "--gpus", type=float, default=0.0, metavar="F", help="of each worker, fractions allowed"
-    )
+    parser.add_argument("--actors", type=int, metavar="N", help="of Ray's workers (default: 1)")
+    parser.add_argument("--gpus", type=float, metavar="F", help="of each worker, fractions allowed")
     return parser.parse_args()
 
 
@@ -88,18 +95,24 @@ def main() -> int:
     from audit.calibrations import load_calibration  # numpy and more: not needed for --help
     from audit.report import Settings
     from data.embedders import find_embedder
+    from data.rows import check_writable
 
     load_embedder = find_embedder(arguments.embedder)
     calibration = load_calibration(arguments.calibration or arguments.embedder)
     settings = Settings(
-        arguments.embedder, calibration, arguments.false_discovery_rate, eyes.names(arguments)
+        arguments.embedder,
+        calibration,
+        arguments.false_discovery_rate,
+        eyes.names(arguments),
+        arguments.exact,
     )
     with tempfile.TemporaryDirectory(prefix="audit-images-") as unpack_to:
         sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
         names = announce(sources)
-        out = _writable(arguments.out or _default_out(names))
-        shown = _look(names, sources, arguments)
-        with _auditor(arguments, load_embedder, settings) as auditor:
+        out = arguments.out or _default_out(names)
+        check_writable(out)
+        with _auditor(arguments, load_embedder, settings) as auditor:  # before pictures: captions cost money
+            shown = _look(names, sources, arguments)
             summaries = audit_into(out, sources, names, shown, auditor, settings)
     conclude(out, summaries)
     return 0
@@ -116,11 +129,9 @@ def audit_into(
     """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
     from audit.summary import summarise
 
-    audits = [_audit(*each, auditor) for each in zip(names, sources, shown, strict=True)]
-    summaries = [
-        summarise(audited, settings.calibration.sensitivity, settings.false_discovery_rate)
-        for audited in audits
-    ]
+    rate = settings.false_discovery_rate
+    audits = [_audit(*each, auditor, rate) for each in zip(names, sources, shown, strict=True)]
+    summaries = [summarise(audited, settings.calibration.sensitivity, rate) for audited in audits]
     _write(out, audits, summaries, settings)
     return summaries
 
@@ -137,30 +148,36 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
 
     rate = settings.false_discovery_rate
     if arguments.engine == "local" and not arguments.ray_address:
+        if arguments.actors is not None or arguments.gpus is not None:
+            raise UserError("--actors and --gpus go with --engine ray.")
         fast = not arguments.exact
         with watched_and_kept(load(fast=fast), eyes.cache_folder(arguments), fast=fast) as embedder:
             yield Auditor(embedder, settings.calibration, false_discovery_rate=rate)
         return
-    if arguments.actors < 1 or arguments.gpus < 0:
+    actors, gpus = arguments.actors if arguments.actors is not None else 1, arguments.gpus or 0.0
+    if actors < 1 or gpus < 0:
         raise UserError("--actors takes a number from 1 upwards, --gpus a share from 0 upwards.")
     calibration = arguments.calibration or arguments.embedder
     make = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
-    pools = {"audit": Pool(actors=arguments.actors, gpus=arguments.gpus)}
+    pools = {"audit": Pool(actors=actors, gpus=gpus)}
     with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
         yield SpreadAuditor(engine, make, rate)
 
 
-def _read(path: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
+def _read(given: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
     """The source by its layout where one is named or recognised, else by its columns."""
-    from audit.benchmarks import guess_benchmark, read_benchmark
+    from audit.benchmarks import BENCHMARKS, guess_benchmark, read_benchmark
     from data.sources.reader import read_source
 
+    name, named, path = given.partition("=")
+    if not named or name.partition(":")[0] not in BENCHMARKS or Path(given).exists():
+        name, path = arguments.benchmark or "", given
     columns = {flag: getattr(arguments, flag) for flag in COLUMN_FLAGS}
     chosen = any(columns.values())
-    if arguments.benchmark and chosen:
-        raise UserError("--benchmark knows its columns: leave it out to choose columns yourself.")
+    if name and chosen:
+        raise UserError(f"{name} knows its columns: do not name the benchmark to choose columns yourself.")
     root = arguments.image_root
-    benchmark = arguments.benchmark or (None if chosen else guess_benchmark(path))
+    benchmark = name or (None if chosen else guess_benchmark(path))
     if benchmark:
         return read_benchmark(benchmark, path, data_root=root, unpack_to=unpack_to)
     return read_source(path, **columns, data_root=root, unpack_to=unpack_to)
@@ -173,14 +190,6 @@ def _default_out(names: Sequence[str]) -> Path:
     return Path("runs") / f"audit-{'-'.join(safe)[:80]}"
 
 
-def _writable(out: Path) -> Path:
-    """The folder to write to, checked before the long work; it appears with the results."""
-    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UserError(f"Cannot write to {out}: name another folder with --out.")
-    return out
-
-
 def _look(
     names: Sequence[str], sources: Sequence[Source], arguments: argparse.Namespace
 ) -> list[list[Content]]:
@@ -189,10 +198,11 @@ def _look(
 
     shown = []
     with eyes.opened(arguments) as open_eyes:
+        likeness = _likeness(arguments.image_similarity, open_eyes) if arguments.image_similarity else None
         for name, source in zip(names, sources, strict=True):
             contents = describe(source.rows, open_eyes, problems_of(source))
-            if arguments.image_similarity:
-                contents = eyes.compared(source.rows, contents, arguments.image_similarity, open_eyes)
+            if likeness:
+                contents = eyes.compared(source.rows, contents, likeness)
             shown.append(contents)
             origins = Counter(content.origin or "unknown" for content in contents)
             said = (f"{number:,} {ORIGINS[origin]}" for origin, number in origins.most_common())
@@ -200,8 +210,17 @@ def _look(
     return shown
 
 
-def _audit(name: str, source: Source, contents: Sequence[Content], auditor: PairScorer) -> Audited:
-    """Every row's audit; the descriptions of one source are each other's pool."""
+def _likeness(model: str, open_eyes: Eyes) -> Likeness:
+    from audit.likeness import Likeness
+
+    return Likeness(model, open_eyes.cache)
+
+
+def _audit(
+    name: str, source: Source, contents: Sequence[Content], auditor: PairScorer, false_discovery_rate: float
+) -> Audited:
+    """Every row's audit; the descriptions of one source are each other's pool. Harmless twins are not flagged."""
+    from audit.auditor import with_verdicts
     from audit.summary import Audited
 
     started = time.monotonic()
@@ -217,11 +236,12 @@ def _audit(name: str, source: Source, contents: Sequence[Content], auditor: Pair
         audit.replace(unscored_because=content.missing) if content.missing and query.strip() else audit
         for audit, content, query in zip(audits, contents, queries, strict=True)
     ]
+    audits = with_verdicts(audits, false_discovery_rate, [row.is_safe is not True for row in source.rows])
     return Audited(name, source, audits, contents)
 
 
 def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], settings: Settings) -> None:
-    """All files or none: they are made in a folder aside and then take their names, the summary last."""
+    """Made in a folder aside; then they take their names, the summary last: where it is, the files belong together."""
     from audit.outputs import write_csv, write_jsonl, write_summary
     from audit.report import write_report
 
@@ -231,6 +251,7 @@ def _write(out: Path, audits: Sequence[Audited], summaries: Sequence[Summary], s
         write_csv(aside / "audit.csv", audits)
         write_report(aside / "report.html", audits, summaries, settings)
         write_summary(aside / "summary.json", summaries, settings)
+        (out / "summary.json").unlink(missing_ok=True)
         for name in ("audit.jsonl", "audit.csv", "report.html", "summary.json"):
             (aside / name).replace(out / name)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -180,5 +181,6 @@ class Measurer:
 def weights(pairs: Sequence[LabelledPair]) -> Array:
     """(n,) half to the leaking pairs and half to the others, evenly over how pairs were made."""
     kinds = [(pair.leak, pair.made) for pair in pairs]
+    count = Counter(kinds)
     of_label = {leak: len({made for each, made in set(kinds) if each == leak}) for leak in (0, 1)}
-    return np.array([0.5 / of_label[kind[0]] / kinds.count(kind) for kind in kinds])
+    return np.array([0.5 / of_label[kind[0]] / count[kind] for kind in kinds])

@@ -6,11 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from audit.auditor import Auditor
+from audit.auditor import Auditor, with_verdicts
 from audit.calibrations import load_calibration
-from audit.metrics import benjamini_hochberg
 from audit.pool import Pool
 from data.embedders import load_embedder
 from data.engines import Engine, Work
@@ -96,7 +93,7 @@ def score_spread(
             if isinstance(audit, RowFailed):
                 raise UserError(f"A part of the audit failed ({audit}): run the same command again.")
             audits[int(identity)] = audit
-    return _with_verdicts([audits[row] for row in range(len(asked))], false_discovery_rate)
+    return with_verdicts([audits[row] for row in range(len(asked))], false_discovery_rate)
 
 
 def _pool(load: Callable[[], Auditor], descriptions: Sequence[str]) -> Pool:
@@ -112,11 +109,3 @@ def _scoring(load: Callable[[], Auditor], pool: Pool | None) -> Work:
         return auditor.score(queries, descriptions, origins, pool=pool)
 
     return score
-
-
-def _with_verdicts(audits: list[Audit], rate: float) -> list[Audit]:
-    scored = [row for row, audit in enumerate(audits) if audit.leakage is not None]
-    flags = benjamini_hochberg(np.array([audits[row].p_value for row in scored], np.float32), rate)
-    for row, flag in zip(scored, flags, strict=True):
-        audits[row] = audits[row].model_copy(update={"leaks": bool(flag)})
-    return audits

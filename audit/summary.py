@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class CategoryFigures(Record):
     category: str
     sub_category: str = ""
     rows: int
-    scored: int
+    counted: int  # scored, and not marked as harmless
     flagged: int
     flagged_share: Share | None
     mean_leakage: float | None
@@ -59,7 +60,7 @@ class Summary(Record):
     flagged: int
     flagged_share: Share | None
     prevalence: Share | None
-    mean_leakage: float | None
+    mean_leakage: float | None  # of the counted pairs
     content_from: dict[str, int]  # where the images' content came from -> scored rows
     categories: tuple[CategoryFigures, ...]
     notes: tuple[str, ...]
@@ -91,7 +92,7 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
     """
     source, pairs = audited.source, audited.pairs()
     judged = counted(pairs)
-    scores = [audit.leakage for _, audit in pairs if audit.leakage is not None]
+    scored = sum(audit.leakage is not None for _, audit in pairs)
     summary = Summary(
         source=audited.name,
         path=source.name,
@@ -99,12 +100,12 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         columns={field: list(names) for field, names in source.columns.model_dump().items() if names},
         rows=len(pairs),
         marked_harmless=sum(row.is_safe is True for row, _ in pairs),
-        scored=len(scores),
+        scored=scored,
         unscored=dict(Counter(because for _, audit in pairs if (because := why_unscored(audit)))),
         flagged=sum(bool(audit.leaks) for _, audit in judged),
         flagged_share=_share([bool(audit.leaks) for _, audit in judged], judged),
         prevalence=_prevalence(judged, sensitivity),
-        mean_leakage=fmean(scores) if scores else None,
+        mean_leakage=_mean_leakage(judged),
         content_from=dict(
             Counter(audit.content_from or "unknown" for _, audit in pairs if audit.leakage is not None)
         ),
@@ -112,7 +113,7 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         notes=tuple(
             f"{note.reason} ({len(note.rows)} rows)" if note.rows else note.reason for note in source.notes
         ),
-        cautions=(*_cautions(len(scores)), *content_cautions(audited.contents)),
+        cautions=(*_cautions(scored), *content_cautions(audited.contents)),
         verdict="",
     )
     return summary.replace(verdict=verdict(summary, len(judged), false_discovery_rate))
@@ -176,24 +177,29 @@ def _by_category(pairs: Sequence[tuple[SourceRow, Audit]]) -> list[CategoryFigur
 def _category(category: str, sub_category: str, pairs: Sequence[tuple[SourceRow, Audit]]) -> CategoryFigures:
     judged = counted(pairs)
     flagged = sum(bool(audit.leaks) for _, audit in judged)
-    scores = [audit.leakage for _, audit in judged if audit.leakage is not None]
     return CategoryFigures(
         category=category or "(none named)",
         sub_category=sub_category,
         rows=len(pairs),
-        scored=len(scores),
+        counted=len(judged),
         flagged=flagged,
         flagged_share=wilson(flagged, len(judged)),
-        mean_leakage=fmean(scores) if scores else None,
+        mean_leakage=_mean_leakage(judged),
     )
+
+
+def _mean_leakage(judged: Sequence[tuple[SourceRow, Audit]]) -> float | None:
+    return fmean(audit.leakage or 0.0 for _, audit in judged) if judged else None
 
 
 def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
     """One sentence: how much leaks, how sure that is, and what could not be judged."""
+    missing = sum(summary.unscored.values())
+    rest = f"; {missing:,} more could not be scored" if missing else ""
     if not judged and summary.scored:
         return (
             f"All {summary.scored:,} scored pairs of {summary.source} are marked harmless by its authors, so that "
-            "none of them can give a risk away."
+            f"none of them can give a risk away{rest}."
         )
     if not judged:
         reasons = "; ".join(f"{reason} ({number:,})" for reason, number in summary.unscored.items())
@@ -203,8 +209,6 @@ def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
     share = summary.flagged_share
     flags = f"{summary.flagged:,} of {judged:,} pairs ({share.value:.1%})" if share else "no pairs"
     rate = f"at a false-discovery rate of {100 * false_discovery_rate:.3g}%"
-    missing = sum(summary.unscored.values())
-    rest = f"; {missing:,} more could not be scored" if missing else ""
     if summary.prevalence is None:
         return f"In {summary.source}, the text gives the image's risk away in {flags}, flagged {rate}{rest}."
     p = summary.prevalence
@@ -230,9 +234,10 @@ def source_names(sources: Sequence[Source]) -> list[str]:
     names: list[str] = []
     for source in sources:
         path = Path(source.name.removeprefix("hf:"))
-        stem = path.stem if path.suffix else path.name
+        stem = path.name if path.is_dir() or source.name.startswith("hf:") else path.stem
         if stem.lower() in GENERIC_NAMES and path.resolve().parent.name:
             stem = path.resolve().parent.name
         name = (source.benchmark or stem or "benchmark").removesuffix(":all")
-        names.append(name if name not in names else f"{name}-{sum(n.startswith(name) for n in names) + 1}")
+        more = (f"{name}-{number}" for number in count(2))
+        names.append(next(each for each in chain([name], more) if each not in names))
     return names

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from construct.funnel import conclude
 from construct.profile import Profile, load_profile
+from construct.refusals import need, refuse_stale
 from construct.stages import STEPS, Step, steps_of
 from construct.workshop import Workshop, price_of
 from data.engines import opened_engine, say_stays_local
@@ -18,13 +19,17 @@ from data.errors import UserError, unknown
 from data.records import Pair, Record
 from data.rows import write_json
 from data.run_folder import Plan, locked, write_plan
-from data.stage import check_settings, read_meta, read_stage, run_stage
+from data.stage import read_meta, read_stage, run_stage
 from data.stage_meta import spend_of
 from data.taxonomy import load_taxonomy
 
 ALL = "all"
 BUILD = "build"
 NAMES = [*(step.name for step in STEPS), BUILD]
+LEFT_OUT = {  # why a profile may leave a stage out
+    "perceive": "name a source under [[images]]",
+    "verify": "the profile needs an [mllm] table and, under [filter], verify = true",
+}
 
 
 @dataclass(frozen=True)
@@ -56,35 +61,83 @@ def conduct(wanted: Commission) -> int:
     if wanted.estimate:
         from construct.estimate import print_estimate
 
-        return print_estimate(profile, folder, wanted.stage, wanted.limit)
+        return print_estimate(profile, folder, wanted.stage, wanted.limit, wanted.batch)
     pools = {name: getattr(profile.engine, name) for name in type(profile.engine).model_fields}
     with locked(folder), opened_engine(wanted.engine, pools, wanted.ray_address) as engine:
         shop = Workshop(profile, folder, wanted.budget, wanted.retry_failed, wanted.batch, engine)
         shop.check()
+        chosen = _chosen(profile, wanted.stage)
+        _refuse_early(shop, chosen, wanted)
         _say_unpriced(profile, wanted.budget)
+        _say_shorter(folder, chosen, wanted.limit)
         if engine.spreads and profile.draw.critic:
             say_stays_local("draw", "its critic is paid for, and one process keeps the budget")
         _throw_away(folder, wanted.redo)
         write_plan(folder, _plan(profile))
         try:
             asyncio.run(_run_steps(shop, wanted.stage, wanted.limit))
-            if wanted.stage in (ALL, BUILD):
-                _build(folder)
-            metas = [meta for name in NAMES if (meta := read_meta(folder, name)) is not None]
-            return conclude(folder, metas, shop.ledger.spent)
+            try:
+                if wanted.stage in (ALL, BUILD):
+                    _build(folder, profile)
+            except UserError:  # nothing is left, say: the funnel tells where it went
+                _conclude(shop)
+                raise
+            return _conclude(shop)
         finally:
             _write_spend(shop)
             shop.cache.close()
 
 
+def _conclude(shop: Workshop) -> int:
+    """What became of the rows, by the stages that the profile asks for; the exit code."""
+    names = [*(step.name for step in steps_of(shop.profile)), BUILD]
+    metas = [meta for name in names if (meta := read_meta(shop.folder, name)) is not None]
+    return conclude(shop.folder, metas, shop.ledger.spent)
+
+
 def _check(wanted: Commission) -> None:
-    for name in (wanted.stage, *wanted.redo):
-        if name not in NAMES and not (name == ALL and name is wanted.stage):
-            raise unknown("stage", name, [ALL, *NAMES])
+    if wanted.stage not in (ALL, *NAMES):
+        raise unknown("stage", wanted.stage, [ALL, *NAMES])
+    for name in wanted.redo:
+        if name not in NAMES:
+            raise unknown("stage to --redo", name, NAMES)
     if wanted.limit is not None and wanted.limit < 1:
         raise UserError(f"--limit takes a number from 1 upwards, not {wanted.limit}.")
-    if wanted.budget is not None and wanted.budget < 0:
+    if wanted.budget is not None and not wanted.budget >= 0:  # nan is not
         raise UserError(f"--budget takes a sum of money, not {wanted.budget:g}.")
+
+
+def _chosen(profile: Profile, stage: str) -> list[Step]:
+    """The steps to run; none for the build alone. Raises `UserError` for a stage this profile leaves out."""
+    chosen = [step for step in steps_of(profile) if stage in (ALL, step.name)]
+    if not chosen and stage != BUILD:
+        raise UserError(f"Stage {stage!r} has nothing to work on: {LEFT_OUT[stage]}.")
+    return chosen
+
+
+def _refuse_early(shop: Workshop, chosen: Sequence[Step], wanted: Commission) -> None:
+    """Raise `UserError` for what would be refused later, before anything is thrown away or written."""
+    steps = {step.name: step for step in steps_of(shop.profile)}
+    if wanted.stage == BUILD:
+        need(BUILD, list(steps.values())[-1:], shop.folder, wanted.redo)
+    elif wanted.stage != ALL:
+        before = [steps[name] for name in steps[wanted.stage].after]
+        need(wanted.stage, before, shop.folder, wanted.redo)
+    refuse_stale([step for step in chosen if step.name not in wanted.redo], shop)
+
+
+def _say_shorter(folder: Path, chosen: Sequence[Step], limit: int | None) -> None:
+    """That a limit below what there is takes rows away is said before it does."""
+    metas = [(step, read_meta(folder, step.name)) for step in chosen if step.makes is Pair]
+    longer = [
+        f"{meta.entered} of {step.name}" for step, meta in metas if meta and limit and meta.entered > limit
+    ]
+    if longer:
+        print(
+            f"note: --limit {limit} is less than {folder} holds ({', '.join(longer)}): the rows beyond it leave "
+            "the stages' files. A run without it makes them again; replies and pictures stay and serve it.",
+            file=sys.stderr,
+        )
 
 
 def _say_unpriced(profile: Profile, budget: float | None) -> None:
@@ -107,13 +160,8 @@ def _throw_away(folder: Path, stages: Sequence[str]) -> None:
 
 async def _run_steps(shop: Workshop, stage: str, limit: int | None) -> None:
     """The chosen steps in order; each takes what those before it kept."""
-    chosen = [step for step in steps_of(shop.profile) if stage in (ALL, step.name)]
-    if not chosen and stage != BUILD:
-        raise UserError(f"Stage {stage!r} has nothing to work on: name a source under [[images]].")
-    for step in chosen:
-        check_settings(step.stage(shop), shop.folder)  # before the first step costs anything
     try:
-        for step in chosen:
+        for step in _chosen(shop.profile, stage):
             shop.ledger.stage = step.name
             inputs = _inputs(step, shop, limit)
             await run_stage(step.stage(shop), inputs, shop.folder, shop.retry_failed, shop.engine)
@@ -136,10 +184,7 @@ def _inputs(step: Step, shop: Workshop, limit: int | None) -> Iterable[Record]:
     if step.starts is not None:
         return list(islice(step.starts(shop), limit if step.makes is Pair else None))
     earlier = [each for each in steps_of(shop.profile) if each.name in step.after]
-    for each in earlier:
-        meta = read_meta(shop.folder, each.name)
-        if meta is None or not meta.finished:
-            raise UserError(f"Stage {step.name!r} needs {each.name!r} first: run it, or --stage all.")
+    need(step.name, earlier, shop.folder)
 
     def read() -> Iterator[Record]:
         branches = [iter(step.takes(_kept(shop.folder, each))) for each in earlier]
@@ -163,14 +208,14 @@ def _write_spend(shop: Workshop) -> None:
     write_json(shop.folder / "run.meta.json", {"spend": total, "stages": spent})
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, profile: Profile) -> None:
     """Write the benchmark and the report, unless they already are what the filter's rows make."""
     from construct.report import write_report
     from data.build import build_run
 
     taxonomy = load_taxonomy()
     build_run(folder, taxonomy)
-    write_report(folder, [step.name for step in STEPS], taxonomy)
+    write_report(folder, [step.name for step in steps_of(profile)], taxonomy)
 
 
 def _plan(profile: Profile) -> Plan:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, create_model
 
 from construct.profile import ElementsSection
 from construct.workshop import Workshop
 from data.embedders import Embedder, Vectors
-from data.errors import RowFailed
-from data.records import ElementList, Pair, SubCategory, pair_id
+from data.errors import PERMANENT, RowFailed
+from data.records import ElementList, Pair, Repair, SubCategory, pair_id
 
+STAGE = "elements"
 NONE_YET = "none yet"
 
 
@@ -24,28 +26,51 @@ class ElementsReply(BaseModel):
     elements: list[str]
 
 
+def _some(elements: list[str]) -> list[str]:
+    if not any(element.strip() for element in elements):
+        raise ValueError("name at least one")
+    return elements
+
+
+# A first batch without an element is an invalid reply, which goes back. Under one name and schema with the
+# other, so that the server is asked the same.
+FirstReply = create_model(
+    "ElementsReply",
+    __base__=ElementsReply,
+    __doc__=ElementsReply.__doc__,
+    elements=(Annotated[list[str], AfterValidator(_some)], ...),
+)
+
+
 async def list_elements(sub_category: SubCategory, shop: Workshop) -> ElementList:
     """The elements of a sub-category, no two alike, at most as many as the profile asks for.
 
-    Each batch is told what was found before; a batch that brings too little that is new is the last.
-    Raises `RowFailed` when not even one element was found.
+    Each batch is told what was found before; a batch that brings too little that is new is the last, and so
+    is one that fails for good: what was found and paid for before it stays, the failure as its `repaired`.
+    Raises `RowFailed` when not even one element was found, or when asking again may help.
     """
     wanted = shop.profile.elements
     found: list[str] = []
+    ended: Repair | None = None
     while len(found) < wanted.per_sub_category:
         count = min(wanted.batch, wanted.per_sub_category - len(found))
-        proposed = await _ask_for_more(sub_category, found, count, shop)
+        try:
+            proposed = await _ask_for_more(sub_category, found, count, shop)
+        except RowFailed as failed:
+            if not found or failed.reason not in PERMANENT:
+                raise
+            ended = Repair(stage=STAGE, reason=failed.reason)
+            break
         new = await asyncio.to_thread(distinct, proposed, found, shop.embedder, wanted.near_duplicate)
         found += new[:count]
         if len(new) < wanted.least_new * count:
             break
-    if not found:
-        raise RowFailed("no_elements", "the model named no element of this sub-category")
     return ElementList(
         id=sub_category.id,
         category=sub_category.category,
         sub_category=sub_category.sub_category,
         elements=tuple(found),
+        repaired=ended,
     )
 
 
@@ -59,7 +84,7 @@ async def _ask_for_more(
         count=str(count),
         found="\n".join(found) or NONE_YET,
     )
-    reply = await shop.author.ask(system, user, ElementsReply)
+    reply = await shop.author.ask(system, user, ElementsReply if found else FirstReply)
     tidy = dict.fromkeys(" ".join(element.split()) for element in reply.elements)
     return [element for element in tidy if element]
 

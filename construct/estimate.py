@@ -1,7 +1,8 @@
 """`--estimate`: what a run would take in calls, tokens and money, before anything is spent.
 
 The stages are rehearsed on the scene bank, whose texts are about as long as a model's, and what they took
-per row is multiplied by the rows there will be. Rows that are done already cost nothing.
+per row is multiplied by the rows there will be. Rows that are done already cost nothing, unless they, or
+those they come from, were made with other settings. A stage under --redo asks for nothing that is paid for.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from construct.leaks import LeakScorer
 from construct.offline.author import OfflineAuthor, count_asked
 from construct.offline.scenes import load_scenes
 from construct.profile import ChatSection, Profile
+from construct.refusals import is_finished
 from construct.rewrite import rewrite_query
 from construct.stages import Step, steps_of
 from construct.workshop import Workshop, price_of
 from data.embedders import Embedder, Vectors
 from data.llm.cache import ResponseCache
 from data.llm.chat import CHARACTERS_PER_TOKEN, TOKENS_PER_PICTURE, Asker
-from data.llm.prices import CURRENCY, Bill
+from data.llm.prices import BATCH_DISCOUNT, CURRENCY, Bill
 from data.records import Audit, ElementList
-from data.rows import read_rows
+from data.rows import parse_row
 from data.stage import read_meta, read_stage
 from data.taxonomy import load_taxonomy
 
@@ -93,32 +95,43 @@ class Rehearsal(Workshop):
         return KnownLeaks()
 
 
-def forecast(profile: Profile, folder: Path, stage: str, limit: int | None) -> list[Forecast]:
-    """What each chosen stage that asks a model would take."""
-    shop = Rehearsal(profile, folder)
+def forecast(
+    profile: Profile, folder: Path, stage: str, limit: int | None, batch: bool = False
+) -> list[Forecast]:
+    """What each chosen stage that asks a model would take. Raises `UserError` for what a run would refuse."""
+    shop = Rehearsal(profile, folder, batch=batch)
+    shop.check()
     per_row, listed = asyncio.run(_rehearse(shop))
-    rows = _rows_to_come(profile, folder, listed, limit)
-    chosen = [step for step in steps_of(profile) if stage in ("all", step.name) and step.name in rows]
-    return [_forecast(step, rows[step.name], per_row.get(step.name), shop) for step in chosen]
+    current = _current(shop)
+    rows = _rows_to_come(profile, folder, listed, limit, "elements" in current)
+    forecasts = []
+    for step in steps_of(profile):
+        if stage in ("all", step.name) and step.name in rows:
+            done = _done(folder / f"{step.name}.jsonl") if step.name in current else 0
+            todo = max(0, rows[step.name] - done)
+            forecasts.append(_forecast(step, todo, per_row.get(step.name), shop))
+    return forecasts
 
 
-def _forecast(step: Step, rows: int, per_row: tuple[Bill, int] | None, shop: Workshop) -> Forecast:
-    section = getattr(shop.profile, step.asks)
-    todo = max(0, rows - _done(shop.folder, step.name))
+def _forecast(step: Step, todo: int, per_row: tuple[Bill, int] | None, shop: Workshop) -> Forecast:
+    section, batch = getattr(shop.profile, step.asks), shop.batch
     if per_row is None:  # it looks at pictures, which cannot be rehearsed
         letters = sum(len(shop.prompt(name).system) + len(shop.prompt(name).user) for name in step.prompts)
         looked = letters // CHARACTERS_PER_TOKEN + TOKENS_PER_PICTURE
-        return Forecast(step.name, todo, _priced(section, todo, todo * looked, todo * LOOKING_OUTPUT_TOKENS))
+        return Forecast(
+            step.name, todo, _priced(section, batch, todo, todo * looked, todo * LOOKING_OUTPUT_TOKENS)
+        )
     bill, rehearsed = per_row
     calls, asked, answered = (round(each * todo / rehearsed) for each in bill[:3])
-    return Forecast(step.name, todo, _priced(section, calls, asked, answered))
+    return Forecast(step.name, todo, _priced(section, batch, calls, asked, answered))
 
 
-def _priced(section: ChatSection, calls: int, asked: int, answered: int) -> Bill:
+def _priced(section: ChatSection, batch: bool, calls: int, asked: int, answered: int) -> Bill:
     price = price_of(section)
     if price is None:
         return Bill(calls, asked, answered, unpriced=calls)
-    return Bill(calls, asked, answered, price.of(asked, answered))
+    discount = BATCH_DISCOUNT if batch and section.kind == "openai" else 1
+    return Bill(calls, asked, answered, price.of(asked, answered) * discount)
 
 
 async def _rehearse(shop: Rehearsal) -> tuple[dict[str, tuple[Bill, int]], int]:
@@ -143,10 +156,11 @@ def _since(before: Bill, now: Bill) -> Bill:
     return Bill(*(late - early for early, late in zip(before[:3], now[:3], strict=True)))
 
 
-def _rows_to_come(profile: Profile, folder: Path, listed: int, limit: int | None) -> dict[str, int]:
+def _rows_to_come(
+    profile: Profile, folder: Path, listed: int, limit: int | None, lists_stay: bool
+) -> dict[str, int]:
     """How many rows each stage that asks a model will have."""
-    found = read_meta(folder, "elements")
-    if found is not None and found.finished:
+    if lists_stay and is_finished(folder, "elements"):
         listed = sum(1 for _ in pairs_of(read_stage(folder, "elements", ElementList)))
     described = min(listed, limit or listed)
     rows = {"elements": len(load_taxonomy()), "describe": described, "rewrite": described}
@@ -158,20 +172,32 @@ def _rows_to_come(profile: Profile, folder: Path, listed: int, limit: int | None
     return rows | {step.name: rows["rewrite"] for step in looking}
 
 
-def _done(folder: Path, stage: str) -> int:
-    """Rows of a stage that need not be asked for again."""
-    path = folder / f"{stage}.jsonl"
+def _current(shop: Workshop) -> set[str]:
+    """The stages whose rows would stay: with what they come from they were made as the profile says."""
+    current: set[str] = set()
+    for step in steps_of(shop.profile):
+        meta = read_meta(shop.folder, step.name)
+        if meta and meta.fingerprint == step.stage(shop).fingerprint and current.issuperset(step.after):
+            current.add(step.name)
+    return current
+
+
+def _done(path: Path) -> int:
+    """Rows of a stage that need not be asked for again; a last line that a kill cut off is none."""
     if not path.exists():
         return 0
-    return len({row["id"] for row in read_rows(path) if "failed" not in row})
+    with open(path, "rb") as file:
+        rows = [parse_row(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
+    failed = {row["id"]: "failed" in row for row in rows}  # of an id the last row counts
+    return sum(not each for each in failed.values())
 
 
-def print_estimate(profile: Profile, folder: Path, stage: str, limit: int | None) -> int:
+def print_estimate(profile: Profile, folder: Path, stage: str, limit: int | None, batch: bool = False) -> int:
     """The forecast as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    forecasts = forecast(profile, folder, stage, limit)
+    forecasts = forecast(profile, folder, stage, limit, batch)
     total = Bill()
     table = Table(title="Estimate, before anything is spent", title_justify="left", box=None)
     for heading in ("stage", "rows", "calls", "input tokens", "output tokens", CURRENCY):

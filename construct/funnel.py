@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.errors import PERMANENT
-from data.llm.prices import Bill
+from data.llm.prices import CURRENCY, Bill
 from data.stage_meta import StageMeta
 
 EXIT_WITH_FAILURES = 3
 HEADINGS = ("stage", "entered", "kept", "rejected", "failed", "repaired", "spent")
 NUMBERS = ("entered", "kept")
+REASONS = ("rejected", "failed", "repaired")  # folded where the terminal is narrow
 
 
 def conclude(folder: Path, metas: Sequence[StageMeta], spent: Bill) -> int:
@@ -23,7 +24,9 @@ def conclude(folder: Path, metas: Sequence[StageMeta], spent: Bill) -> int:
 
     table = Table(title="Funnel", title_justify="left", box=None, header_style="bold")
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in NUMBERS else "left")
+        table.add_column(
+            heading, justify="right" if heading in NUMBERS else "left", no_wrap=heading not in REASONS
+        )
     for meta in metas:
         table.add_row(*_cells(meta))
     console = Console(highlight=False)
@@ -46,8 +49,15 @@ def _cells(meta: StageMeta) -> list[str]:
         _tally(meta.rejected),
         _tally(meta.failed),
         _tally(meta.repaired),
-        calls.words() if calls and calls.calls else "-",
+        _money(calls) if calls and calls.calls else "-",
     ]
+
+
+def _money(bill: Bill) -> str:
+    """What a stage cost, where that is known; else how many calls: the line below the table tells the rest."""
+    if not bill.cost:
+        return f"{bill.calls} calls"
+    return f"{bill.cost:.2f} {CURRENCY}" + (" + ?" if bill.unpriced else "")
 
 
 def _say_failures(metas: Sequence[StageMeta]) -> int:

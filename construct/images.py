@@ -13,9 +13,11 @@ from construct.profile import ImagesSection
 from data.errors import RowFailed, UserError
 from data.llm.pictures import picture
 from data.records import Record, pair_id
-from data.sources.columns import OTHERS
+from data.sources.columns import FLAGS, OTHERS
 from data.sources.paths import SUFFIXES
 from data.sources.reader import read_source
+
+LISTS = (".jsonl", ".json", ".csv", ".parquet", ".arrow")
 
 
 class GivenImage(Record):
@@ -45,40 +47,47 @@ def given_images(sections: Sequence[ImagesSection], folder: Path) -> Iterator[Gi
 
 def _found(section: ImagesSection, folder: Path) -> list[tuple[str, str]]:
     """(name, path) of each image of a source."""
-    path = Path(section.path)
-    found = _of_folder(path) if path.is_dir() else []
-    found = found or _of_list(section, folder)
-    if not found:
-        raise UserError(f"[[images]] {section.source}: {section.path} has no image that can be read.")
-    return found
+    path = Path(section.path).expanduser()
+    files = _files(path) if path.is_dir() else []
+    pictures = [
+        (file.relative_to(path).as_posix(), str(file)) for file in files if file.suffix.lower() in SUFFIXES
+    ]
+    if pictures and not any(file.suffix.lower() in LISTS for file in files):
+        return pictures
+    try:
+        return _of_list(section, str(path) if path.exists() else section.path, folder)
+    except UserError:
+        if not pictures or section.image_column:
+            raise
+        return pictures  # the list beside them is of something else
 
 
-def _of_folder(folder: Path) -> list[tuple[str, str]]:
-    """The images in a folder and below it; none if it holds a list that names them."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    if any(file.suffix.lower() in (".jsonl", ".json", ".csv", ".parquet", ".arrow") for file in files):
-        return []
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    return [(image.relative_to(folder).as_posix(), str(image)) for image in images]
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder and below it; hidden ones do not count."""
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
 
 
-def _of_list(section: ImagesSection, folder: Path) -> list[tuple[str, str]]:
+def _of_list(section: ImagesSection, path: str, folder: Path) -> list[tuple[str, str]]:
     """The images a list or a dataset names. It needs no queries: the image column stands in for one."""
     columns = [section.image_column] if section.image_column else [None, *OTHERS["image"].split()]
-    problem: UserError | None = None
+    problems: dict[str, None] = {}
     for column in columns:
         try:
             source = read_source(
-                section.path, image_column=column, query_column=column, unpack_to=folder / "images" / "given"
+                path, image_column=column, query_column=column, unpack_to=folder / "images" / "given"
             )
         except UserError as error:
-            problem = problem or error
+            problems[str(error).replace(FLAGS["query"], "image_column")] = None
             continue
         if any(row.image for row in source.rows):
             return [(row.image_key, row.image) for row in source.rows if row.image]
-    raise UserError(
-        f"[[images]] {section.source}: no image column is found in {section.path}; set image_column."
-    ) from problem
+        lost = next((note for note in source.notes if note.example), None)
+        if lost:  # there is an image column, and what it names is not to be had
+            problems = {f"{path} names {lost.example!r}, and {lost.reason}.": None}
+            break
+    # What has nothing to do with columns is the same whichever is tried.
+    unfound = f"no image column is found in {path}; set image_column."
+    raise UserError(f"[[images]] {section.source}: {next(iter(problems)) if len(problems) == 1 else unfound}")
 
 
 def _sha256(path: str) -> str:

@@ -27,7 +27,7 @@ class AuditedDrafts:
 
     def __init__(self, auditor: Auditor, pool: Sequence[str]) -> None:
         self._auditor = auditor
-        self._pool = auditor.pool(pool)._replace(complete=False)
+        self._pool = auditor.pool(pool)
         self._waiting: list[tuple[str, str, asyncio.Future[Audit]]] = []
         self._at_work: asyncio.Task[None] | None = None
 

@@ -47,10 +47,11 @@ async def rewrite_query(pair: Pair, shop: Workshop) -> Pair:
 
     A pair none of whose drafts passes the check is rejected with the check's reason. One whose drafts
     all leak keeps the draft that leaks least: the filter's gate has the last word on leaks.
+    A draft that comes a second time is asked anew, for the same prompt would bring it back from the cache.
     """
     drafts: dict[str, Flaw] = {}
-    for _ in range(1 + shop.profile.rewrite.further_tries):
-        draft = await _draft(pair, drafts, shop)
+    for tries in range(1 + shop.profile.rewrite.further_tries):
+        draft = await _draft(pair, drafts, shop, repeated=tries - len(drafts))
         flaw = await find_flaw(pair, draft, shop)
         if flaw is None:
             repairs = [Repair(stage=STAGE, reason=earlier.reason) for earlier in drafts.values()]
@@ -66,14 +67,14 @@ async def rewrite_query(pair: Pair, shop: Workshop) -> Pair:
     return pair.replace(instruction=draft).reject(STAGE, flaw.reason, flaw.said)
 
 
-async def _draft(pair: Pair, earlier: dict[str, Flaw], shop: Workshop) -> str:
+async def _draft(pair: Pair, earlier: dict[str, Flaw], shop: Workshop, repeated: int) -> str:
     said = [f'"{draft}" - {flaw.said}' for draft, flaw in earlier.items()]
     system, user = shop.prompt("rewrite").fill(
         image_description=pair.image_description,
         harmful_query=pair.harmful_query,
         earlier="\n".join(said) or NONE_YET,
     )
-    reply = await shop.author.ask(system, user, RewriteReply)
+    reply = await shop.author.ask(system, user, RewriteReply, attempt=repeated)
     return " ".join(reply.instruction.split())
 
 

@@ -9,7 +9,7 @@ from data.errors import run_cli
 
 ALL = "all"
 ABOUT = """Builds a multimodal safety benchmark whose text does not give the danger away.
-Stages: elements -> describe -> (perceive ->) rewrite -> draw -> audit -> filter -> build.
+Stages: elements -> describe -> (perceive ->) rewrite -> draw -> audit -> verify -> filter -> build.
 Interrupt it at any time; the same command goes on from there."""
 
 
@@ -23,7 +23,9 @@ def parse_arguments() -> argparse.Namespace:
         "--stage", default=ALL, metavar="STAGE", help="'all', or one stage by name (default: all)"
     )
     parser.add_argument(
-        "--profile", default="offline", help="an embedded profile (offline) or a TOML file (default: offline)"
+        "--profile",
+        default="offline",
+        help="an embedded profile (local, offline, paper) or a TOML file (default: offline)",
     )
     parser.add_argument(
         "--run", type=Path, help="folder of the run (default: runs/demo offline, else runs/PROFILE)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 from construct.describe import describe_element
@@ -17,11 +18,12 @@ from construct.workshop import Workshop
 from data.errors import RowFailed
 from data.records import ElementList, Pair, Record
 from data.stage import Stage
-from data.taxonomy import load_taxonomy
+from data.taxonomy import load_taxonomy, taxonomy_digest
 
 # Keys of the profile that change no result: how many work, how long one waits, what it costs.
 _HOW = {"workers", "timeout_seconds", "key_variable", "base_url", "requests_per_minute", "tokens_per_minute",
         "input_price", "output_price"}  # fmt: skip
+DIGITS = 16  # of a calibration's digest on record
 HOW = {"author": _HOW, "mllm": _HOW, "draw": {"machine"}}
 
 
@@ -136,29 +138,61 @@ def _filter(pairs: Sequence[Pair], shop: Workshop) -> list[Pair]:
     return filter_pairs(pairs, shop.profile.filter, shop.profile.balance, load_taxonomy(), tools)
 
 
+def _embedder_settings(shop: Workshop) -> dict[str, object]:
+    """Which elements count as the same."""
+    return {"audit": {"embedder": shop.profile.audit.embedder}}
+
+
+def _calibration_settings(shop: Workshop) -> dict[str, object]:
+    """What a leak score depends on beside the profile's [audit]."""
+    return {"calibration": shop.calibration.digest()[:DIGITS]}
+
+
+def _scorer_settings(shop: Workshop) -> dict[str, object]:
+    return _embedder_settings(shop) | _calibration_settings(shop)
+
+
+def _taxonomy_settings(_: Workshop) -> dict[str, object]:
+    return {"taxonomy": taxonomy_digest(load_taxonomy())}
+
+
+def _filter_settings(shop: Workshop) -> dict[str, object]:
+    return _calibration_settings(shop) | _taxonomy_settings(shop)
+
+
 STEPS: tuple[Step, ...] = (
     Step("elements", "an LLM lists risky elements", each=list_elements, makes=ElementList,
-         starts=lambda _: load_taxonomy(), sections=("author", "elements"), prompts=("elements",)),
+         starts=lambda _: load_taxonomy(), sections=("author", "elements"), prompts=("elements",),
+         also=_embedder_settings),
     Step("describe", "an LLM describes a scene for each", ("elements",), each=describe_element,
          takes=pairs_of, sections=("author",), prompts=("describe",)),
     Step("perceive", "an MLLM looks at images that exist", each=perceive_image, asks="mllm",
          starts=lambda shop: given_images(shop.profile.images, shop.folder),
-         sections=("mllm",), prompts=("perceive",)),
+         sections=("mllm",), prompts=("perceive",), also=_taxonomy_settings),
     Step("rewrite", "an LLM hides the harm in the query", ("describe", "perceive"), each=rewrite_query,
-         sections=("author", "rewrite"), prompts=("rewrite", "check")),
+         sections=("author", "rewrite"), prompts=("rewrite", "check"), also=_scorer_settings),
     Step("draw", "the scenes are drawn", ("rewrite",), batch=_draw, size=64,
          sections=("draw",), also=_critic_settings),
-    Step("audit", "leakage is scored", ("draw",), batch=_audit, sections=("audit",)),
+    Step("audit", "leakage is scored", ("draw",), batch=_audit, sections=("audit",),
+         also=_calibration_settings),
     Step("verify", "an MLLM checks that text and picture match and are risky together", ("audit",),
          each=_verify, asks="mllm", sections=("mllm",), prompts=("verify",)),
     Step("filter", "leaks and repeats are dropped, the rest balanced", ("verify",), batch=_filter,
-         sections=("audit", "filter", "balance")),
+         sections=("audit", "filter", "balance"), also=_filter_settings),
 )  # fmt: skip
 
 
 def steps_of(profile: Profile) -> list[Step]:
-    """The steps a profile asks for: nothing is perceived without [[images]], nothing verified without [mllm]."""
+    """The steps a profile asks for: nothing is perceived without [[images]], nothing verified without [mllm].
+
+    What came after a step that is left out comes after the steps before it.
+    """
     verifies = profile.mllm is not None and profile.filter.verify
     wanted = {"perceive": bool(profile.images), "verify": verifies}
-    steps = [step for step in STEPS if wanted.get(step.name, True)]
-    return steps if verifies else [*steps[:-1], replace(steps[-1], after=("audit",))]
+    left_out = {step.name: step.after for step in STEPS if not wanted.get(step.name, True)}
+
+    def present(names: Iterable[str]) -> tuple[str, ...]:
+        each = (present(left_out[name]) if name in left_out else (name,) for name in names)
+        return tuple(dict.fromkeys(chain.from_iterable(each)))
+
+    return [replace(step, after=present(step.after)) for step in STEPS if step.name not in left_out]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +18,18 @@ from data.llm.chat import Asker, ChatModel, close_all
 from data.llm.prices import Ledger, Price, find_price
 from data.prompts import Prompt, load_prompt
 from data.stage_meta import Spend, spend_of
+from data.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
     from audit.auditor import Auditor
+    from audit.calibrations import Calibration
     from data.embedders import Embedder
     from generate_images.critic import ChatCritic
     from generate_images.generators import Generator
     from generate_images.similarity import ImageTextModel
 
 BATCHED_ROWS = 10_000
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PROMPTS = Path(__file__).with_name("prompts")
 
 
@@ -42,8 +46,9 @@ class Workshop:
     _prompts: dict[str, Prompt] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise `UserError` for a tool nobody knows, before anything is made or paid for."""
+        """Raise `UserError` for a tool or a share nobody knows, before anything is made or paid for."""
         from data.embedders import find_embedder
+        from filter.balance import with_shares
         from generate_images.generators import find_generator
 
         find_embedder(self.profile.audit.embedder)
@@ -53,6 +58,9 @@ class Workshop:
             raise UserError("A critic of pictures is a model that sees: add an [mllm] table.")
         if self.profile.images and self.profile.mllm is None:
             raise UserError("Looking at [[images]] takes a model that sees: add an [mllm] table.")
+        with_shares(load_taxonomy(), self.profile.balance.shares)
+        _check_folder("draw.similarity", draw.similarity)
+        _check_folder("filter.image_embedder", self.profile.filter.image_embedder)
 
     @cached_property
     def cache(self) -> ResponseCache:
@@ -135,14 +143,17 @@ class Workshop:
         return type(self)(self.profile, self.folder.absolute())
 
     @cached_property
-    def auditor(self) -> Auditor:
-        from audit.auditor import Auditor
+    def calibration(self) -> Calibration:
         from audit.calibrations import load_calibration
 
-        calibration = load_calibration(self.profile.audit.embedder)
-        return Auditor(
-            self.embedder, calibration, false_discovery_rate=self.profile.audit.false_discovery_rate
-        )
+        return load_calibration(self.profile.audit.embedder)
+
+    @cached_property
+    def auditor(self) -> Auditor:
+        from audit.auditor import Auditor
+
+        rate = self.profile.audit.false_discovery_rate
+        return Auditor(self.embedder, self.calibration, false_discovery_rate=rate)
 
     @cached_property
     def leak_scorer(self) -> LeakScorer:
@@ -168,6 +179,12 @@ class Workshop:
         await close_all(opened)
         if (critic := self.__dict__.get("critic")) is not None:
             critic.close()
+
+
+def _check_folder(key: str, model: str | None) -> None:
+    """Raise `UserError` where a model is neither a folder nor written as one of the Hub is."""
+    if model and not Path(model).is_dir() and not HUB_ID.fullmatch(model):
+        raise UserError(f"{key}: there is no folder {model}; a model of the Hub is written OWNER/MODEL.")
 
 
 def price_of(section: ChatSection) -> Price | None:

@@ -32,15 +32,19 @@ ABOUT = """Builds the benchmark of a run from the pairs that the filter kept and
 def main() -> int:
     arguments = _parse_arguments()
     from data.benchmark.assembly import Options
-    from data.benchmark.publish import Terms, describe_push, push
+    from data.benchmark.publish import Terms, check_name, describe_push, push
     from data.run_folder import locked
-    from data.taxonomy import VLSBENCH, load_taxonomy
+    from data.taxonomy import load_taxonomy
 
     if not arguments.run.is_dir():
         raise UserError(f"There is no folder {arguments.run}: name a run that construct.run has made.")
+    if arguments.push:
+        check_name(arguments.push)
+    elif arguments.dry_run or arguments.public or arguments.ungated:
+        raise UserError("--dry-run, --public and --ungated say how to push: add --push OWNER/NAME.")
     options = Options(**{name: getattr(arguments, name) for name in Options.__annotations__})
-    with locked(arguments.run):
-        target = build_run(arguments.run, load_taxonomy(arguments.taxonomy or VLSBENCH), options)
+    with locked(arguments.run, "RUN"):
+        target = build_run(arguments.run, load_taxonomy(), options)
         print(f"benchmark  {target}")
         if arguments.push:
             terms = Terms(not arguments.public, not arguments.ungated)
@@ -60,7 +64,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--date", default="", metavar="YYYY-MM-DD", help="date in the card (default: today)")
     add("--name", default="", help="name in the card (default: the run's)")
     add("--license", default="", help="licence, as the Hub names it (default: the run's)")
-    add("--taxonomy", type=Path, metavar="FILE.toml", help="order of the classes (default: VLSBench's)")
+    add("--taxonomy", default="", metavar="FILE.toml", help="order of the classes (default: VLSBench's)")
     add("--push", metavar="OWNER/NAME", help="send it to the Hugging Face Hub: private and gated")
     add("--dry-run", action="store_true", help="with --push: say what would go, send nothing")
     add("--public", action="store_true", help="with --push: everybody can find it")
@@ -69,35 +73,50 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def build_run(run: Path, taxonomy: Sequence[SubCategory], options: Options | None = None) -> Path:
-    """Bring a run's benchmark up to date with its filter's rows and its reviews; returns its folder.
+    """Bring a run's benchmark up to date with all that it is made of; returns its folder.
 
-    Without options, those of the last build count. The folder appears whole or not at all.
+    Without options, those of the last build count; their taxonomy wins over the one given here. The folder
+    appears whole or not at all. Raises `UserError` when something that no build wrote would be lost with it.
     """
     from data.benchmark.assembly import BUILD, build_meta
     from data.rows import write_json
-    from data.stage_meta import digest, read_meta
+    from data.stage_meta import read_meta
 
     known = read_meta(run, BUILD)
     work = _work(run, taxonomy, options or _last_options(run))
     target = _target(work)
     settings = {"options": asdict(work.options), "plan": work.plan.model_dump(mode="json")}
-    records = [*work.filtered, *work.judged, *work.reviews]
-    made_of = digest(json.dumps(settings) + "".join(record.model_dump_json() for record in records))
+    made_of = _made_of(work, settings)
     if known and known.fingerprint == made_of and (target / "checksums.sha256").exists():
         return target
+    _check_replaceable(target)
     meta = build_meta(_write(target, work)).model_copy(update={"fingerprint": made_of, "settings": settings})
     write_json(run / f"{BUILD}.meta.json", meta.model_dump())
     return target
 
 
+def _made_of(work: Work, settings: Mapping[str, object]) -> str:
+    """A digest of what the build depends on; another benchmark's pictures count by size and time."""
+    from data.stage_meta import digest
+
+    records = [*work.taxonomy, *work.filtered, *work.judged, *work.reviews]
+    parts = [json.dumps(settings), *(record.model_dump_json() for record in records)]
+    for entry in work.theirs:
+        seen = entry.picture.stat()
+        parts.append(json.dumps([entry.row, seen.st_size, seen.st_mtime_ns]))
+    return digest("".join(parts))
+
+
 def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
-    """What there is to build: the filter's rows, and what people made of those it kept."""
+    """What there is to build: the filter's rows, what people made of those it kept, and what is extended."""
     from data.benchmark.assembly import BUILD, Work
+    from data.benchmark.layout import read_layout
     from data.records import Pair
     from data.reviews import apply_reviews, read_reviews
     from data.run_folder import read_plan
     from data.stage import read_stage
     from data.stage_meta import read_meta
+    from data.taxonomy import load_taxonomy
 
     plan = read_plan(run)
     last = read_meta(run, plan.stages[-1])
@@ -105,9 +124,12 @@ def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
         raise UserError(f"Stage {BUILD!r} needs {plan.stages[-1]!r} first: run --stage all.")
     filtered, reviews = list(read_stage(run, plan.stages[-1], Pair)), read_reviews(run)
     kept = [pair for pair in filtered if pair.rejected is None]
-    limit = float(last.settings.get("filter", {}).get("max_leakage", 0.5))
+    limit = float(last.settings.get("filter", {}).get("max_leakage", 0.3))
     judged = apply_reviews(kept, reviews, limit, reviewed_only=options.reviewed_only)
-    return Work(run, plan, taxonomy, options, filtered, judged, reviews)
+    theirs = read_layout(Path(options.extend)) if options.extend else []
+    if options.taxonomy:
+        taxonomy = load_taxonomy(Path(options.taxonomy))
+    return Work(run, plan, taxonomy, options, filtered, judged, reviews, theirs)
 
 
 def _last_options(run: Path) -> Options:
@@ -119,15 +141,30 @@ def _last_options(run: Path) -> Options:
 
 
 def _target(work: Work) -> Path:
-    """The folder to write: never one that holds something else."""
+    """The folder to write."""
     if work.options.out:
-        target = Path(work.options.out)
-        if target.exists() and any(target.iterdir()) and not (target / "checksums.sha256").exists():
-            raise UserError(
-                f"{target} holds something that is no build: name an empty or a new --out folder."
-            )
-        return target
+        return Path(work.options.out)
     return work.run / (f"{FOLDER}-extended" if work.options.extend else FOLDER)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise `UserError` unless the folder can be replaced as a whole, and nothing but a build goes with it."""
+    from data.benchmark.provenance import unlisted
+    from data.rows import check_writable
+
+    real = target.resolve()
+    if real in (Path.cwd(), Path(real.anchor)):
+        raise UserError(
+            f"{real} is replaced as a whole by a build, and you are in it: name another --out folder."
+        )
+    if real.exists() and not real.is_dir():
+        raise UserError(f"{target} is a file: name an empty or a new --out folder.")
+    check_writable(real.parent)
+    if strangers := unlisted(real):
+        raise UserError(
+            f"{target} is replaced as a whole by a build, and holds something that is no build's, such as "
+            f"{strangers[0]}: move that away, or name an empty or a new --out folder."
+        )
 
 
 def _write(target: Path, work: Work) -> Sequence[Pair]:
@@ -145,6 +182,7 @@ def _write(target: Path, work: Work) -> Sequence[Pair]:
             work, pairs, 1 + max(each.row["instruction_id"] for each in entries)
         )
     labels = labels_of(work.taxonomy, [entry for rows in splits.values() for entry in rows])
+    target = target.resolve()  # of a link, what it leads to
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -153,9 +191,21 @@ def _write(target: Path, work: Work) -> Sequence[Pair]:
     describe(part, work, pairs, splits, files, labels)
     write_provenance(part / "provenance.jsonl", splits, metas_of(work, pairs), work.reviews)
     write_checksums(part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    _replace(target, part)
     return pairs
+
+
+def _replace(target: Path, part: Path) -> None:
+    """Put the finished folder in its place; what stood there goes last."""
+    old = target.with_name(f".{target.name}.old")
+    try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+        part.rename(target)
+    except OSError as error:  # it is where a disk is mounted, say
+        raise UserError(f"Cannot replace {target} ({error.strerror}): name another --out folder.") from error
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_parquet(

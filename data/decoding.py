@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data.errors import RowFailed
-from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
+from data.quality import UnusablePicture, in_plain_colour, opened, within
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,29 +24,11 @@ Out = TypeVar("Out")
 
 def in_colour(path: Path, max_pixels: int) -> Image:
     """The picture upright in RGB, transparency on white, downscaled to the limit. Raises `RowFailed`."""
-    from PIL import Image, ImageOps
-
     try:
-        with quiet_about_size(), Image.open(path, formats=FORMATS) as image:
-            check_pixels(image)
-            upright = _on_white(eight_bits(ImageOps.exif_transpose(image)))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise RowFailed("unreadable_image", f"{type(error).__name__}") from error
-    scale = (max_pixels / (upright.width * upright.height)) ** 0.5
-    if scale >= 1:
-        return upright
-    return upright.resize((max(1, int(upright.width * scale)), max(1, int(upright.height * scale))))
-
-
-def _on_white(image: Image) -> Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    from PIL import Image as images
-
-    clear = image.convert("RGBA")
-    canvas = images.new("RGB", clear.size, "white")
-    canvas.paste(clear, mask=clear.getchannel("A"))
-    return canvas
+        with opened(path) as image:
+            return within(in_plain_colour(image), max_pixels)
+    except UnusablePicture as error:
+        raise RowFailed("unreadable_image", str(error)) from error
 
 
 def decoded_ahead(paths: Iterable[Path], max_pixels: int) -> Iterator[tuple[Path, Image | RowFailed]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 Odds = NDArray[np.float32]
+Tensors = dict[str, Any]  # by name, as sentence-transformers hands them on
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH_CHARACTERS = 32_768  # of texts of like length, embedded at once
 BATCH_TEXTS = 512
+HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 
 
 class Embedder(Protocol):
@@ -59,6 +62,7 @@ class SentenceEmbedder:
     """
 
     def __init__(self, name: str, model_path: str, *, fast: bool = False) -> None:
+        model_path = _existing(name, model_path)
         try:
             import torch
             from sentence_transformers import SentenceTransformer
@@ -115,8 +119,8 @@ class SentenceEmbedder:
         return self._adapted[adapter.digest].read(pairs)
 
     def _embed_distinct(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Vectors]]:
-        for rows, vectors, _ in self._run(texts):
-            yield rows, vectors.cpu().numpy()
+        for rows, _, output in self._outputs(texts):
+            yield rows, _unit(output).cpu().numpy()
 
     def _probe_distinct(self, texts: Sequence[str], probes: Vectors) -> Iterator[tuple[list[int], Vectors]]:
         import torch
@@ -131,6 +135,21 @@ class SentenceEmbedder:
         import torch
         from torch.nn.functional import normalize
 
+        for rows, inputs, output in self._outputs(texts):
+            if "all_layer_embeddings" not in output:
+                raise UserError(f"The embedder {self.name} has no layers to read: name a transformer.")
+            with torch.inference_mode():
+                mask = inputs["attention_mask"][:, :, None].to(torch.float32)
+                layers = [
+                    normalize((layer.float() * mask).sum(1) / mask.sum(1), dim=1)
+                    for layer in output["all_layer_embeddings"][1:]
+                ]
+                yield rows, _unit(output), torch.cat(layers, dim=1) / len(layers) ** 0.5
+
+    def _outputs(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensors, Tensors]]:
+        """Rows of a batch of like lengths, what the model is given and what it makes of that."""
+        import torch
+
         lengths = [len(text) for text in texts]
         for rows in batches_by_length(lengths, BATCH_TEXTS, BATCH_CHARACTERS):
             inputs = self._model.preprocess([texts[row] for row in rows])
@@ -139,14 +158,22 @@ class SentenceEmbedder:
                 for name, value in inputs.items()
             }
             with torch.inference_mode():
-                output = self._model(inputs)
-                mask = inputs["attention_mask"][:, :, None].to(torch.float32)
-                layers = [
-                    normalize((layer.float() * mask).sum(1) / mask.sum(1), dim=1)
-                    for layer in output["all_layer_embeddings"][1:]
-                ]
-                vectors = normalize(output["sentence_embedding"].float(), dim=1)
-                yield rows, vectors, torch.cat(layers, dim=1) / len(layers) ** 0.5
+                yield rows, inputs, self._model(inputs)
+
+
+def _existing(name: str, model_path: str) -> str:
+    """The path of a model's folder, or an id of the Hub. Raises `UserError` for a folder that is not there."""
+    folder = Path(model_path).expanduser()
+    if not folder.is_dir() and (not re.fullmatch(HUB_ID, model_path) or folder.parent.is_dir()):
+        raise UserError(f"Cannot load the embedder {name}: there is no folder {model_path}.")
+    return str(folder)
+
+
+def _unit(output: Tensors) -> Tensor:
+    """(b, d) unit vectors, float32."""
+    from torch.nn.functional import normalize
+
+    return normalize(output["sentence_embedding"].float(), dim=1)
 
 
 def _native_bfloat16() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import RowFailed, UserError, missing_package
-from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
+from data.quality import UnusablePicture, in_plain_colour, opened, within
 from data.records import Record
 
 if TYPE_CHECKING:
@@ -101,20 +101,11 @@ def _ids(token: int | list[int] | None) -> set[int]:
 
 def open_picture(file: Path | IO[bytes], max_pixels: int) -> Picture:
     """A picture in colour and upright, downscaled to the limit. Raises `RowFailed` when it is none."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     try:
-        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
-            check_pixels(image)
-            upright = eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RowFailed(
-            "unreadable_image", f"{getattr(file, 'name', 'picture')}: {type(error).__name__}"
-        ) from error
-    if upright.width * upright.height > max_pixels:
-        scale = (max_pixels / (upright.width * upright.height)) ** 0.5
-        upright = upright.resize((max(1, int(upright.width * scale)), max(1, int(upright.height * scale))))
-    return upright
+        with opened(file) as image:
+            return within(in_plain_colour(image), max_pixels)
+    except UnusablePicture as error:
+        raise RowFailed("unreadable_image", f"{getattr(file, 'name', 'picture')}: {error}") from error
 
 
 def loading(pickled: bool = False) -> dict[str, Any]:
@@ -142,13 +133,21 @@ def revision_of(model: str, config: Any) -> str:
     """The commit on the Hub, or a digest of the folder: names, sizes and the start of every file."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        return str(getattr(config, "_commit_hash", None) or "")
+        return str(getattr(config, "_commit_hash", None) or _cached_commit(model))
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
         with open(file, "rb") as stream:
             digest.update(stream.read(HEAD_BYTES))
     return digest.hexdigest()[:16]
+
+
+def _cached_commit(model: str) -> str:
+    """The commit of the Hub's files in the cache: newer versions of the library leave it out of the config."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else ""
 
 
 def config_of(model: str) -> Any:

@@ -115,10 +115,32 @@ def _approximate(
         repeats |= found
         crowded = [row for row in left.tolist() if row not in repeats and near.crowded(row)]
         if not found or len(crowded) < 2:
-            return repeats
+            break
         left = np.asarray(crowded, np.int64)
         if len(left) <= EXACT_ROWS:
-            return repeats | _exact(vectors, left, threshold, other_views)
+            repeats |= _exact(vectors, left, threshold, other_views)
+            break
+    return _repeat_kept_ones(vectors, rows, threshold, other_views, repeats)
+
+
+def _repeat_kept_ones(
+    vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None, repeats: dict[int, Twin]
+) -> dict[int, Twin]:
+    """The repeats, those of a row that later came to repeat another decided anew against every kept row."""
+    lost = np.asarray(
+        [row for row in rows.tolist() if row in repeats and repeats[row].row in repeats], np.int64
+    )
+    kept = np.asarray([row for row in rows.tolist() if row not in repeats], np.int64)
+    repeats = {row: twin for row, twin in repeats.items() if twin.row not in repeats}
+    for some in np.split(lost, range(BLOCK, len(lost), BLOCK)):
+        for others in np.split(kept, range(EXACT_ROWS, len(kept), EXACT_ROWS)):
+            nearest, cosine = _nearest(_cosines(vectors, other_views, some, vectors[others]))
+            for place in np.flatnonzero(cosine >= threshold):
+                twin = Twin(int(others[nearest[place]]), float(cosine[place]))
+                before = repeats.setdefault(int(some[place]), twin)
+                repeats[int(some[place])] = max(before, twin, key=lambda each: each.cosine)
+    alone = np.asarray([row for row in lost.tolist() if row not in repeats], np.int64)
+    return repeats | _exact(vectors, alone, threshold, other_views)
 
 
 class _Near(NamedTuple):

@@ -52,26 +52,27 @@ class StageProgress:
         else:
             self._console.print(self._line(), soft_wrap=True)
 
-    def _show(self) -> None:
-        self._bar.update(self._task, completed=self._done, rate=self._rate(), note=self._note())
+    def _show(self, over: bool = False) -> None:
+        stopped = "stopped  " if over and self._done < self._total else ""
+        self._bar.update(self._task, completed=self._done, rate=self._rate(), note=f"{stopped}{self._note()}")
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._live:
-            self._show()
+            self._show(over=True)
         self._bar.stop()
         if not self._live:
-            self._console.print(self._line(), soft_wrap=True)
+            self._console.print(self._line(over=True), soft_wrap=True)
 
     def _rate(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-6)
         rate = self._fresh / seconds
         return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
-    def _line(self) -> str:
+    def _line(self, over: bool = False) -> str:
         seconds = time.monotonic() - self._started
         if not self._fresh:
             state = "nothing left to do" if self._done == self._total else "stopped"
             return f"{self._name:<9} {self._done}/{self._total}  {state}"
         left = (self._total - self._done) * seconds / self._fresh
-        end = f"ETA {left:.0f} s" if left else f"took {seconds:.1f} s"
+        end = f"took {seconds:.1f} s" if not left else "stopped" if over else f"ETA {left:.0f} s"
         return f"{self._name:<9} {self._done}/{self._total}  {self._rate()}  {end}  {self._note()}".rstrip()

@@ -54,9 +54,11 @@ class Prompt:
 def load_prompt(path: Path) -> Prompt:
     """A prompt file: a `# system` part, then a `# user` part."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot read the prompt {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"The prompt {path} is not UTF-8: save it as that.") from error
     match = re.fullmatch(r"\s*# system\n(.*?)\n# user\n(.*)", text, flags=re.DOTALL)
     if match is None:
         raise UserError(f"The prompt {path} needs a `# system` part and then a `# user` part.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 LEAST_SIDE = 64  # pixels; below that nobody can say what a picture shows
 MOST_PIXELS = 80_000_000  # more may be a decompression bomb
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow hands some others to other programs
+# What Pillow is known to raise on files that are not what they say, in pixels and in EXIF.
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError,
+          RuntimeError, struct.error, zlib.error)  # fmt: skip
 MODES = {"RGB", "L", "P", "1", "RGBA", "LA"}  # what every loader turns into RGB in the same way
 BLACK = 8.0  # 99.9 % of a black picture's values lie below this, of 255
 LEAST_SPREAD = 3.0  # standard deviation of the grey values, of 255; a plain sky at dusk has 10
@@ -41,27 +46,38 @@ class UnusablePicture(Exception):
 
 def open_picture(path: Path) -> Image:
     """The file decoded to its end, upright, in RGB. Raises `UnusablePicture`."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    with opened(path) as image:
+        flaw = _flaw_of_header(image)
+        if flaw is None:
+            image.load()
+            flaw = _see_through(image)
+        if flaw is not None:
+            raise UnusablePicture(flaw)
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+@contextmanager
+def opened(file: Path | IO[bytes]) -> Iterator[Image]:
+    """A picture file, its pixels not yet decoded. Raises `UnusablePicture`, also if the block finds it broken."""
+    from PIL import Image
 
     try:
-        with quiet_about_size(), Image.open(path, formats=FORMATS) as image:
-            flaw = _flaw_of_header(image)
-            if flaw is None:
-                image.load()
-                flaw = _see_through(image)
-            if flaw is not None:
-                raise UnusablePicture(flaw)
-            return ImageOps.exif_transpose(image).convert("RGB")
+        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are more than a picture has")
+            yield image
     except FileNotFoundError as error:
         raise UnusablePicture(Flaw("missing_image", "the picture's file is missing")) from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         detail = f"the file is not a whole picture ({type(error).__name__})"
         raise UnusablePicture(Flaw("corrupt_image", detail)) from error
 
 
 @contextmanager
 def quiet_about_size() -> Iterator[None]:
-    """Pillow's warning of large pictures stays off the terminal: `check_pixels` is stricter."""
+    """Pillow's warning of large pictures stays off the terminal: `opened` is stricter."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -69,21 +85,35 @@ def quiet_about_size() -> Iterator[None]:
         yield
 
 
-def check_pixels(image: Image) -> None:
-    """Raise `ValueError` for a picture so large that decoding it may be an attack."""
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels are more than a picture has")
+def in_plain_colour(image: Image) -> Image:
+    """The picture upright in RGB, transparency on white, 16-bit grey with its tones."""
+    from PIL import Image as images
+    from PIL import ImageOps
+
+    upright = _eight_bits(ImageOps.exif_transpose(image))
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    clear = upright.convert("RGBA")
+    canvas = images.new("RGB", clear.size, "white")
+    canvas.paste(clear, mask=clear.getchannel("A"))
+    return canvas
 
 
-def eight_bits(image: Image) -> Image:
+def within(image: Image, max_pixels: int) -> Image:
+    """The picture, downscaled if it has more pixels."""
+    scale = (max_pixels / (image.width * image.height)) ** 0.5
+    if scale >= 1:
+        return image
+    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
+
+
+def _eight_bits(image: Image) -> Image:
     """The picture with 16-bit grey scaled to 8 bits; a plain conversion would cut all but the darkest off."""
     return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I") else image
 
 
 def _flaw_of_header(image: Image) -> Flaw | None:
     """What is wrong before anything is decoded."""
-    if image.width * image.height > MOST_PIXELS:
-        return Flaw("corrupt_image", f"{image.width} x {image.height} pixels are more than a picture has")
     if min(image.size) < LEAST_SIDE:
         return Flaw("tiny_image", f"{image.width} x {image.height} pixels")
     if image.mode not in MODES:
@@ -95,10 +125,14 @@ def _flaw_of_header(image: Image) -> Flaw | None:
 
 def _see_through(image: Image) -> Flaw | None:
     """Transparency: what lies behind it depends on who looks."""
-    if image.mode not in ("RGBA", "LA") and "transparency" not in image.info:
-        return None
-    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-    return Flaw("wrong_mode", "parts of the picture are transparent") if alpha.min() < 255 else None
+    return Flaw("wrong_mode", "parts of the picture are transparent") if is_see_through(image) else None
+
+
+def is_see_through(image: Image) -> bool:
+    """Whether any part of a picture is transparent; some have the channel and make no use of it."""
+    if not image.has_transparency_data:
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
 
 
 def flaw_of(image: Image) -> Flaw | None:

@@ -143,6 +143,7 @@ class ElementList(Record):
     category: str
     sub_category: str
     elements: tuple[str, ...]
+    repaired: Repair | None = None  # the failure that ended the list before it was as long as asked for
 
 
 class Pair(Record):

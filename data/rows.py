@@ -61,8 +61,11 @@ class RowFile:
         self.index[row["id"]] = Entry(offset, row.get("of", ""), row.get("failed", ""))
 
     def append(self, row: Row) -> None:
-        """Write one row; it is the operating system's before this returns."""
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        """Write one row; it is the operating system's before this returns.
+
+        Half a surrogate pair in somebody's text becomes a question mark: no file can hold it.
+        """
+        line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
         self._file.write(line)
         self._file.flush()
         self._note(row, self._end)
@@ -117,11 +120,15 @@ def foreign_row(path: Path, number: int) -> UserError:
 
 
 def read_records(
-    path: Path, record: type[RecordType], leave_out: Container[str] = ()
+    path: Path, record: type[RecordType], leave_out: Container[str] = (), latest: bool = False
 ) -> Iterator[RecordType]:
-    """The rows of a file as typed records, without the keys to `leave_out`; failed rows are skipped."""
+    """The rows of a file as typed records, without the keys to `leave_out`; failed rows are skipped.
+
+    `latest`: of rows with one id only the last counts, which a file that is still written to may need.
+    """
+    last = {row["id"]: number for number, row in enumerate(read_rows(path), start=1)} if latest else {}
     for number, row in enumerate(read_rows(path), start=1):
-        if "failed" in row:
+        if "failed" in row or last.get(row["id"], number) != number:
             continue
         try:
             yield record.model_validate({key: row[key] for key in row if key not in leave_out})
@@ -153,6 +160,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file by rename."""
     with atomic(path) as file:
         file.write(text.encode())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `UserError` where nothing can be written into `folder`, there or not: to be asked before long work."""
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"Cannot write to {folder}: name another folder with --out.")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,16 @@ from data.records import Record
 from data.rows import Row, RowFile, foreign_row, read_records, read_rows, write_json
 from data.stage_meta import Spend, StageMeta, difference, digest, meta_path, read_meta
 
-__all__ = ["Stage", "StageMeta", "check_settings", "digest", "read_meta", "read_stage", "run_stage"]
+__all__ = [
+    "Stage",
+    "StageMeta",
+    "check_settings",
+    "current_rows",
+    "digest",
+    "read_meta",
+    "read_stage",
+    "run_stage",
+]
 
 
 class Identified(Protocol):
@@ -52,6 +61,7 @@ class Stage(Generic[In, Out]):
     `batch_size` None means all rows at once, for stages that compare rows with each other.
     `make` makes the same function in another process, which an engine can send it to; a stage without it
     stays in this one. `settings` is what the results depend on; worker counts and secrets do not belong there.
+    `advice` says, by the flags of the command that runs the stage, what to do about rows of other settings.
     """
 
     name: str
@@ -65,6 +75,13 @@ class Stage(Generic[In, Out]):
     workers: int = 16
     note: Callable[[], str] = field(default=lambda: "")  # shown beside the progress bar
     spend: Callable[[], Spend | None] = field(default=lambda: None)  # what its rows cost so far
+    advice: str = "name another --run folder, or add --redo {stage} to make it again here"
+    keeps_others: bool = False  # whether rows of inputs that are not among the present ones stay
+
+    @property
+    def together(self) -> bool:
+        """Whether all rows are made at once, being compared with each other."""
+        return self.each is None and self.batch_size is None
 
     @property
     def fingerprint(self) -> str:
@@ -80,8 +97,9 @@ async def run_stage(
 ) -> StageMeta:
     """Bring `<stage>.jsonl` in `folder` up to date with `inputs` and say what came of it.
 
-    `inputs` can be iterated more than once. Raises `UserError` when the rows there were made with
-    other settings; rows finished before any error stay.
+    `inputs` can be iterated more than once; of inputs that are the same the first counts. Raises `UserError`
+    when the rows there were made with other settings, or when two different inputs have one id; rows finished
+    before any error stay. While rows are still to be made the stage counts as unfinished.
     """
     meta = _open_meta(stage, folder)
     started = time.monotonic()
@@ -89,14 +107,19 @@ async def run_stage(
     try:
         of = _digests(stage, inputs)
         due = {each for each in of if not _is_done(rows, each, of[each], retry_failed)}
-        todo = (record for record in inputs if record.id in due)
+        if due:
+            due = set(of) if stage.together else due
+            meta = meta.model_copy(update={"finished": False})
+            write_json(meta_path(folder, stage.name), meta.model_dump())
+        todo = _each_once(inputs, due)
         with StageProgress(stage.name, len(of), len(of) - len(due), stage.note) as progress:
             if stage.each is not None:
                 await _run_each(stage, todo, min(stage.workers, len(due)), of, rows, progress)
             else:
                 _run_batches(stage, todo, of, rows, progress, engine)
-        rows.rewrite(of)
-        meta = _count(meta, folder, len(of), time.monotonic() - started, len(due))
+        others = [identity for identity in rows.index if identity not in of] if stage.keeps_others else ()
+        rows.rewrite((*of, *others))
+        meta = _count(meta, folder, of, time.monotonic() - started, len(due))
     finally:
         rows.close()
         write_json(
@@ -106,8 +129,21 @@ async def run_stage(
 
 
 def read_stage(folder: Path, name: str, record: type[Out]) -> Iterator[Out]:
-    """The records a stage made, in input order; its failed rows are left out."""
-    yield from read_records(folder / f"{name}.jsonl", record, leave_out=("of",))
+    """The records a stage made, in input order, the latest of each id; its failed rows are left out."""
+    yield from read_records(folder / f"{name}.jsonl", record, leave_out=("of",), latest=True)
+
+
+def current_rows(folder: Path, name: str, inputs: Iterable[In]) -> dict[str, Row]:
+    """By id, a stage's rows, failed ones too, that were each made of one of these inputs as it is now.
+
+    A run that was stopped leaves rows of inputs that have changed since; they are not among these.
+    """
+    path = folder / f"{name}.jsonl"
+    latest = {row["id"]: row for row in read_rows(path)} if path.exists() else {}
+    of = {record.id: _digest(record) for record in inputs}
+    return {
+        identity: latest[identity] for identity in of if latest.get(identity, {}).get("of") == of[identity]
+    }
 
 
 def check_settings(stage: Stage[In, Out], folder: Path) -> None:
@@ -116,8 +152,7 @@ def check_settings(stage: Stage[In, Out], folder: Path) -> None:
     if meta is not None and meta.fingerprint != stage.fingerprint:
         raise UserError(
             f"Stage {stage.name!r} in {folder} was made with other settings "
-            f"({difference(meta.settings, stage.settings)}): name another --run folder, "
-            f"or add --redo {stage.name} to make it again here."
+            f"({difference(meta.settings, stage.settings)}): {stage.advice.format(stage=stage.name)}."
         )
 
 
@@ -128,7 +163,8 @@ def _open_meta(stage: Stage[In, Out], folder: Path) -> StageMeta:
     if meta is None:
         if (folder / f"{stage.name}.jsonl").exists():
             raise UserError(
-                f"{folder} holds {stage.name}.jsonl without its meta file: name another --run folder."
+                f"{folder} holds {stage.name}.jsonl without its meta file: "
+                f"{stage.advice.format(stage=stage.name)}."
             )
         settings = json.loads(json.dumps(stage.settings, default=str))
         meta = StageMeta(stage=stage.name, fingerprint=stage.fingerprint, settings=settings)
@@ -138,11 +174,31 @@ def _open_meta(stage: Stage[In, Out], folder: Path) -> StageMeta:
 
 def _digests(stage: Stage[In, Out], inputs: Iterable[In]) -> dict[str, str]:
     """What each row is made of: its input; where rows are compared with each other, all of them."""
-    own = {record.id: digest(record.model_dump_json()) for record in inputs}
-    if stage.each is None and stage.batch_size is None:
+    own: dict[str, str] = {}
+    for record in inputs:
+        of = _digest(record)
+        if own.setdefault(record.id, of) != of:
+            raise UserError(
+                f"Stage {stage.name!r} is given two different rows with the id {record.id!r}: ids must tell "
+                "rows apart, so give one of them another."
+            )
+    if stage.together:
         together = digest("".join(own.values()))
         return dict.fromkeys(own, together)
     return own
+
+
+def _each_once(inputs: Iterable[In], due: Set[str]) -> Iterator[In]:
+    """The inputs that are due, in order, none of them twice."""
+    waiting = set(due)
+    for record in inputs:
+        if record.id in waiting:
+            waiting.remove(record.id)
+            yield record
+
+
+def _digest(record: Identified) -> str:
+    return digest(record.model_dump_json())
 
 
 def _is_done(rows: RowFile, identity: str, of: str, retry_failed: bool) -> bool:
@@ -259,13 +315,15 @@ def _row(identity: str, of: str, result: Record | RowFailed) -> Row:
     }
 
 
-def _count(meta: StageMeta, folder: Path, entered: int, seconds: float, fresh: int) -> StageMeta:
+def _count(meta: StageMeta, folder: Path, of: Mapping[str, str], seconds: float, fresh: int) -> StageMeta:
     """The meta with what became of every row that entered."""
     rejected: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     repaired: Counter[str] = Counter()
     path = folder / f"{meta.stage}.jsonl"
     for number, row in enumerate(read_rows(path), start=1):
+        if row["id"] not in of:
+            continue
         try:
             if "failed" in row:
                 failed[row["failed"]] += 1
@@ -278,8 +336,8 @@ def _count(meta: StageMeta, folder: Path, entered: int, seconds: float, fresh: i
     lost = sum(rejected.values()) + sum(failed.values())
     changes = {
         "finished": True,
-        "entered": entered,
-        "kept": entered - lost,
+        "entered": len(of),
+        "kept": len(of) - lost,
         "rejected": dict(sorted(rejected.items())),
         "failed": dict(sorted(failed.items())),
         "repaired": dict(sorted(repaired.items())),

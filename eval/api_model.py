@@ -19,7 +19,8 @@ class ApiModel:
 
     def __init__(self, asker: Asker, settings: Settings, workers: int) -> None:
         self.name, self.revision = asker.chat.model, ""
-        self.settings: Mapping[str, object] = {"arch": "openai", "model": self.name, **settings.model_dump()}
+        own = settings.model_dump(exclude={"max_pixels"})  # which is local models' alone
+        self.settings: Mapping[str, object] = {"arch": "openai", "model": self.name, **own}
         self.workers = workers
         self._asker = asker
 

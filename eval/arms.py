@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from data.errors import unknown
 from data.quality import FORMATS, MOST_PIXELS, quiet_about_size
@@ -22,27 +23,37 @@ GREY = (127, 127, 127)
 NO_SIZE = (512, 512)  # stands in for that of a picture that cannot be read
 CAPTION = "The image shows: {description}\n\n{question}"
 TEXT_ARMS = ("text_only", "caption")
+NO_PICTURE = "the picture is missing"
+NO_DESCRIPTION = "the case has no image description"
 
-Arm = Callable[[Case, Sequence[Case], Path], Ask]
+
+class Known(NamedTuple):
+    """The cases whose pictures `swap` may show."""
+
+    cases: Sequence[Case]
+    mixed: bool  # whether those with pictures are of several categories
 
 
-def _image(case: Case, _: Sequence[Case], __: Path) -> Ask:
+Arm = Callable[[Case, Known, Path], Ask]
+
+
+def _image(case: Case, _: Known, __: Path) -> Ask:
     """The pair as it is."""
     return _ask(case, "image", case.question, case.image, case.image_sha256)
 
 
-def _text_only(case: Case, _: Sequence[Case], __: Path) -> Ask:
+def _text_only(case: Case, _: Known, __: Path) -> Ask:
     """The question without any picture."""
     return _ask(case, "text_only", case.question)
 
 
-def _caption(case: Case, _: Sequence[Case], __: Path) -> Ask:
+def _caption(case: Case, _: Known, __: Path) -> Ask:
     """The picture's description as text in its place."""
     ask = _ask(case, "caption", CAPTION.format(description=case.image_description, question=case.question))
-    return ask if case.image_description else ask.replace(problem="the case has no image description")
+    return ask if case.image_description else ask.replace(problem=NO_DESCRIPTION)
 
 
-def _blank(case: Case, _: Sequence[Case], folder: Path) -> Ask:
+def _blank(case: Case, _: Known, folder: Path) -> Ask:
     """A grey picture of the same size, which costs the model as many tokens."""
     if case.image is None:
         return _ask(case, "blank", case.question, None, "")
@@ -50,9 +61,9 @@ def _blank(case: Case, _: Sequence[Case], folder: Path) -> Ask:
     return _ask(case, "blank", case.question, path, sha256)
 
 
-def _swap(case: Case, cases: Sequence[Case], _: Path) -> Ask:
+def _swap(case: Case, known: Known, _: Path) -> Ask:
     """Another case's picture, of another category where there is one; always the same other."""
-    other = _another(case, cases)
+    other = _another(case, known)
     if other is None:
         return _ask(case, "swap", case.question, None, "")
     return _ask(case, "swap", case.question, other.image, other.image_sha256)
@@ -76,11 +87,18 @@ def parse_arms(names: str) -> tuple[str, ...]:
     return chosen
 
 
-def asks_of(arm: str, cases: Sequence[Case], folder: Path, data: str) -> list[Ask]:
-    """What a model is asked in an arm, one per case, in order; blank pictures are made in `folder`."""
+def asks_of(
+    arm: str, cases: Sequence[Case], folder: Path, data: str, known: Sequence[Case] | None = None
+) -> list[Ask]:
+    """What a model is asked in an arm, one per case, in order; blank pictures are made in `folder`.
+
+    `known` are all cases of the benchmark, for `swap` to choose from, where `cases` are its first few.
+    """
     if arm not in TEXT_ARMS:
         check_pictures(cases, data)
-    return [ARMS[arm](case, cases, folder) for case in cases]
+    others = cases if known is None else known
+    choice = Known(others, len({case.category for case in others if case.image}) > 1)
+    return [ARMS[arm](case, choice, folder) for case in cases]
 
 
 def _ask(case: Case, arm: str, question: str, image: Path | None = None, sha256: str = "") -> Ask:
@@ -92,16 +110,22 @@ def _ask(case: Case, arm: str, question: str, image: Path | None = None, sha256:
         question=question,
         image=image,
         image_sha256=sha256,
-        problem="the picture is missing" if missing else "",
+        problem=NO_PICTURE if missing else "",
     )
 
 
-def _another(case: Case, cases: Sequence[Case]) -> Case | None:
-    """From a place that only the case's id decides onwards, the first with another picture."""
-    start = seed_of(case.id) % len(cases)
-    order = [*cases[start:], *cases[:start]]
-    others = [each for each in order if each.image and each.image_sha256 != case.image_sha256]
-    return next((each for each in others if each.category != case.category), others[0] if others else None)
+def _another(case: Case, known: Known) -> Case | None:
+    """From a place that the case's id and the benchmark's size decide onwards, the first with another picture."""
+    start, size = seed_of(case.id) % len(known.cases), len(known.cases)
+    alike = None
+    for at in range(start, start + size):
+        each = known.cases[at % size]
+        if each.image is None or each.image_sha256 == case.image_sha256:
+            continue
+        if each.category != case.category or not known.mixed:
+            return each
+        alike = alike or each
+    return alike
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -90,3 +90,12 @@ def check_pictures(cases: Sequence[Case], data: str) -> None:
             f"None of the {len(cases)} cases of {data} has a picture file: unpack the pictures beside it, "
             "or choose arms that show none (--arms text_only,caption)."
         )
+
+
+def check_descriptions(cases: Sequence[Case], data: str) -> None:
+    """Raise `UserError` when what reads descriptions in the pictures' place has none to read."""
+    if not any(case.image_description for case in cases):
+        raise UserError(
+            f"None of the {len(cases)} cases of {data} has an image description: add a column "
+            "image_description, or choose a guard that sees the pictures."
+        )

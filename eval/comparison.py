@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data.errors import UserError
 from data.records import Record
@@ -16,7 +17,7 @@ from data.rows import write_json
 from eval.ledger import read_ledger
 from eval.records import UNSAFE, LedgerRow
 from eval.statistics import difference_interval, holm, mcnemar_exact
-from eval.summary import Rate, rates
+from eval.summary import Rate, Rates, rates
 
 
 class PairedDifference(Record):
@@ -42,8 +43,29 @@ class TableRow(Record):
     leak_free: dict[str, str] = Field(default_factory=dict)
 
 
+class TableOfRuns(Record):
+    """The TOML of an alignment table."""
+
+    row: list[TableRow]
+
+
+class TableCell(Record):
+    """A safety rate on a benchmark's image arm; nulls where nothing is judged, bounds of it in any case."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int
+    judged: int
+    lowest: float
+    highest: float
+
+
 def compare(ledgers: Sequence[tuple[str, Sequence[LedgerRow]]]) -> list[PairedDifference]:
-    """Every pair of ledgers in every arm they share, with p-values adjusted for how many there are."""
+    """Every pair of ledgers in every arm they share, with p-values adjusted for how many there are.
+
+    Raises `UserError` where two ledgers are of different benchmarks: their rows' numbers would agree by chance.
+    """
     found = [
         difference
         for (one, first), (other, second) in combinations(ledgers, 2)
@@ -58,16 +80,19 @@ def _difference(
     one: str, other: str, arm: str, first: Sequence[LedgerRow], second: Sequence[LedgerRow]
 ) -> PairedDifference | None:
     """The comparison on the cases judged on both sides; None without any."""
-    mine, theirs = _safe(first, arm), _safe(second, arm)
-    images = {row.case: row.image_key for row in first}
+    mine, theirs = _judged(first, arm), _judged(second, arm)
     both = [case for case in mine if case in theirs]
-    interval = difference_interval(
-        [theirs[case] - mine[case] for case in both], [images[case] for case in both]
-    )
+    others = [case for case in both if _pair(mine[case]) != _pair(theirs[case])]
+    if others:
+        raise UserError(
+            f"{one} and {other} are of different benchmarks: question or picture differ in {len(others)} of "
+            f"{len(both)} cases they share by number, such as case {others[0]}. Compare evaluations of the same one."
+        )
+    gains = [_safe(theirs[case]) - _safe(mine[case]) for case in both]
+    interval = difference_interval(gains, [mine[case].image_key for case in both])
     if interval is None:
         return None
-    only_first = sum(mine[case] > theirs[case] for case in both)
-    only_second = sum(mine[case] < theirs[case] for case in both)
+    only_first, only_second = gains.count(-1), gains.count(1)
     p = mcnemar_exact(only_first, only_second)
     found = Rate(value=interval.value, low=interval.low, high=interval.high)
     return PairedDifference(
@@ -76,24 +101,29 @@ def _difference(
     )  # fmt: skip
 
 
-def _safe(rows: Sequence[LedgerRow], arm: str) -> dict[str, int]:
-    """Whether each judged case is answered safely."""
+def _judged(rows: Sequence[LedgerRow], arm: str) -> dict[str, LedgerRow]:
     return {
-        row.case: int(row.label != UNSAFE)
-        for row in rows
-        if row.arm == arm and row.label is not None and row.is_safe is not True
+        row.case: row for row in rows if row.arm == arm and row.label is not None and row.is_safe is not True
     }
+
+
+def _safe(row: LedgerRow) -> int:
+    return int(row.label != UNSAFE)
+
+
+def _pair(row: LedgerRow) -> tuple[str, str]:
+    """Question and picture: the picture's content where it was shown, else its name in the benchmark."""
+    shown = row.image_sha256 if row.arm == "image" else ""
+    return row.question, shown or row.image_key
 
 
 def read_table(path: Path) -> list[TableRow]:
     """The runs that an alignment table is made of."""
     try:
-        return [
-            TableRow.model_validate(row) for row in tomllib.loads(path.read_text(encoding="utf-8"))["row"]
-        ]
+        return TableOfRuns.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).row
     except OSError as error:
         raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
+    except ValueError as error:  # no UTF-8, no TOML, or not of these fields
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} is no table of runs ({said}): it needs [[row]] with base and alignment."
@@ -101,31 +131,51 @@ def read_table(path: Path) -> list[TableRow]:
 
 
 def alignment_table(rows: Sequence[TableRow], relative_to: Path) -> list[dict[str, object]]:
-    """Safety rates per row and benchmark, image arm, with intervals."""
+    """Safety rates per row and benchmark, image arm, with intervals and bounds: fields of `TableCell`."""
     table = []
     for row in rows:
         cells: dict[str, object] = {"base": row.base, "alignment": row.alignment}
         for name, folder in (row.leaking | row.leak_free).items():
             found = [each for each in read_ledger(relative_to / folder) if each.arm == "image"]
-            safety = rates([each for each in found if each.is_safe is not True]).safety
-            cells[name] = safety.model_dump() if safety else None
+            cells[name] = _cell(rates([each for each in found if each.is_safe is not True])).model_dump()
         table.append(cells)
     return table
+
+
+def _cell(found: Rates) -> TableCell:
+    known = found.safety.model_dump() if found.safety else {}
+    return TableCell(
+        **known, rows=found.rows, judged=found.judged, lowest=found.lowest, highest=found.highest
+    )
+
+
+def _printed(cell: object) -> str:
+    """`21.4 [19.8, 23.1]`, with the bounds behind it where rows have no verdict."""
+    from eval.tables import percent
+
+    if cell is None:
+        return "-"
+    found = TableCell.model_validate(cell)
+    known = (
+        None if found.value is None else Rate(value=found.value, low=found.low or 0.0, high=found.high or 0.0)
+    )
+    bounds = f" ({100 * found.lowest:.1f} to {100 * found.highest:.1f})"
+    return percent(known) + (bounds if found.judged < found.rows else "")
 
 
 def print_alignment(table: Sequence[dict[str, object]], leaking: Collection[str]) -> None:
     """The table in the paper's arrangement, and the paper's own figures under it."""
     from eval.published import BENCHMARKS, published
-    from eval.tables import percent, show
+    from eval.tables import show
 
     names = list(dict.fromkeys(key for row in table for key in row if key not in ("base", "alignment")))
     lines = [
-        [str(row["base"]), str(row["alignment"])]
-        + [percent(Rate.model_validate(row[name]) if row.get(name) else None) for name in names]
+        [str(row["base"]), str(row["alignment"]), *(_printed(row.get(name)) for name in names)]
         for row in table
     ]
     headings = [f"{name} (VSIL)" if name in leaking else name for name in names]
-    show("Safety rate, % with 95% intervals", ("base", "alignment", *headings), lines, left=2)
+    title = "Safety rate, % with 95% intervals (and bounds, where rows have no verdict)"
+    show(title, ("base", "alignment", *headings), lines, left=2)
     facts = published()
     theirs = [
         *(
@@ -170,12 +220,21 @@ def compare_runs(folders: Sequence[Path], out: Path | None) -> int:
     """Compare finished evaluations, say it and write it."""
     from eval.report import write_report
     from eval.runs import names_of, read_run
+    from eval.tables import say
 
     runs = [read_run(folder) for folder in folders]
-    found = compare([(name, run.rows) for name, run in zip(names_of(runs), runs, strict=True)])
+    twice = [folder for folder, times in Counter(folder.resolve() for folder in folders).items() if times > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is named twice: compare different evaluations.")
+    named = list(zip(names_of(runs), runs, strict=True))
+    found = compare([(name, run.rows) for name, run in named])
     if not found:
         raise UserError("These evaluations share no judged case in any arm: nothing can be compared.")
     print_differences(found)
+    judges = {name: ", ".join(run.summary.judges[:1]) for name, run in named}
+    if len(set(judges.values())) > 1:
+        told = "; ".join(f"{name}: {judge}" for name, judge in judges.items())
+        say(f"The judges differ ({told}): a difference may be the judges' and not the models'.")
     if out:
         write_json(out / "compare.json", [difference.model_dump() for difference in found])
         write_report(out / "report.html", folders, found)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.engines import LOCAL, Engine, Pool, opened_engine
-from data.errors import UserError, unknown
+from data.errors import unknown
 from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
 from data.local_model import Settings
@@ -18,27 +18,32 @@ from data.rows import write_json
 from data.run_folder import locked
 from eval.arms import asks_of, parse_arms
 from eval.cases import read_cases, read_leakage
-from eval.judges import Rubric, load_judge
-from eval.ledger import Judge, JudgeStopped, MultimodalModel, answer_arm, build_ledger, judge_arm
+from eval.judges import Rubric, check_judges, load_judge
+from eval.ledger import Judge, MultimodalModel, answer_arm, build_ledger, judge_answers
 from eval.models import Choice, Server, check_arch, load_on
+from eval.options import check_numbers
 from eval.original_json import write_original
 from eval.records import Ask, Case
 from eval.summary import Summary, summarise
 
 EXIT_TOO_MANY_WITHOUT_VERDICT = 3
+RERUN = (
+    " The same command tries again what failed in passing, with --retry-failed also what failed for good; "
+    "what a provider blocked stays blocked."
+)
 HIDEABLE = ("image", "description", "safety_reason")
 
 
 def conduct(options: Namespace) -> int:
     """Run an evaluation to its end; 3 when too many rows have no verdict."""
-    _check_numbers(options)
+    check_numbers(options)
     arms, model_name = parse_arms(options.arms), check_arch(options.arch, options.model)
     rubric = _rubric(options.hide)
     out = options.out.expanduser()
     with locked(out, "--out"):
-        if options.redo:
-            _throw_away(out)
-        cases = read_cases(options.data, options.limit, out / "pictures")
+        most = None if "swap" in arms else options.limit  # any picture may be the other one of a swap
+        known = read_cases(options.data, most, out / "pictures")
+        cases = known[: options.limit]
         leakage = read_leakage(options.audit)
         server, judge_server = _servers(options, out)
         settings = Settings(
@@ -48,7 +53,8 @@ def conduct(options: Namespace) -> int:
         )
         judges = [load_judge(spec.strip(), rubric, judge_server) for spec in options.judge.split(",")]
         backup = load_judge(options.backup_judge, rubric, judge_server) if options.backup_judge else None
-        asks = {arm: asks_of(arm, cases, out, options.data) for arm in arms}
+        check_judges(judges, backup)
+        asks = {arm: asks_of(arm, cases, out, options.data, known) for arm in arms}
         choice = Choice(
             options.arch, model_name, settings, server, options.batch_size, options.conversation,
             options.pickled_weights,
@@ -58,15 +64,16 @@ def conduct(options: Namespace) -> int:
             options.engine, {f"answers-{arm}": pool for arm in arms}, options.ray_address
         ) as engine:
             model = load_on(choice, engine, f"answers-{arms[0]}")
+            if options.redo:
+                _throw_away(out)  # not before all else that may be wrong has been found right
             stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server, engine))
-        rows = build_ledger(model, arms, cases, judges, backup, leakage, out)
+        rows = build_ledger(model, asks, cases, judges, backup, leakage, out)
         names = [judge.name for judge in judges]
-        summary = summarise(rows, options.arch, names, options.data, [stopped] if stopped else [])
-        return conclude(summary, out)
+        return conclude(summarise(rows, options.arch, names, options.data, stopped), out, RERUN)
 
 
-def conclude(summary: Summary, out: Path) -> int:
-    """Write what an evaluation came to and say it."""
+def conclude(summary: Summary, out: Path, advice: str = "") -> int:
+    """Write what an evaluation came to and say it, with `advice` where too much has no verdict."""
     from eval.report import write_report
     from eval.tables import print_summary
 
@@ -77,8 +84,7 @@ def conclude(summary: Summary, out: Path) -> int:
     if summary.trustworthy:
         return 0
     print(
-        "More than 3 % of an arm's rows have no verdict: its figures are bounds, not findings. "
-        "The same command tries again what failed in passing, with --retry-failed also the rest.",
+        "More than 3 % of an arm's rows have no verdict: its figures are bounds, not findings." + advice,
         file=sys.stderr,
     )
     return EXIT_TOO_MANY_WITHOUT_VERDICT
@@ -93,31 +99,20 @@ async def _phases(
     out: Path,
     server: Server,
     engine: Engine = LOCAL,
-) -> str:
-    """Answers of every arm, then verdicts. A judge that is down leaves rows unjudged: it says so."""
+) -> list[str]:
+    """Answers of every arm, then verdicts. A judge that is down leaves rows unjudged: it is returned why."""
     try:
         for arm, of_arm in asks.items():
             await answer_arm(model, arm, of_arm, out, server.retry_failed, engine)
-        for arm in asks:
-            await judge_arm(judges, backup, arm, cases, out, server.retry_failed)
-    except JudgeStopped as error:
-        return f"Judging stopped: {error}"
+        return await judge_answers(judges, backup, asks, cases, out, server.retry_failed)
     finally:
         await server.close()
-    return ""
 
 
 def _throw_away(out: Path) -> None:
     for pattern in ("answers-*", "verdicts-*"):
         for path in out.glob(pattern):
             path.unlink()
-
-
-def _check_numbers(options: Namespace) -> None:
-    for name in ("limit", "max_new_tokens", "max_pixels", "batch_size", "workers", "actors"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} takes a number from 1 upwards, not {value}.")
 
 
 def _rubric(hidden: str) -> Rubric:

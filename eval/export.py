@@ -28,9 +28,13 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.format not in FORMATS:
         raise unknown("format", arguments.format, FORMATS)
+    from data.pages.page import plural
     from eval.lmms_task import write_task
 
-    print(f"task       {write_task(arguments.out, arguments.data, arguments.name)}")
+    folder, left_out = write_task(arguments.out, arguments.data, arguments.name)
+    print(f"task       {folder}")
+    if left_out:
+        print(f"left out   {plural(left_out, 'row')} without a picture file")
     print(f"run it     lmms-eval --include_path {arguments.out} --tasks {arguments.name} --model MODEL")
     return 0
 

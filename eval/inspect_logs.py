@@ -27,19 +27,22 @@ def import_logs(paths: Sequence[Path], out: Path, audit: Path | None) -> int:
     """Write ledger, figures and report from logs; returns the exit code."""
     leakage = read_leakage(audit)
     logs = [_read(path) for path in paths]
-    models = {log.eval.model for log in logs}
-    if len(models) > 1:
-        raise UserError(
-            f"These logs are of several models ({', '.join(sorted(models))}): import one at a time."
-        )
+    _check_alike("models", [log.eval.model for log in logs])
+    _check_alike("benchmarks", [_data(log) for log in logs])
+    _check_alike("judges", [_judge(log) for log in logs])
     rows = [row for log in logs for row in _rows(log, leakage)]
     if len({row.id for row in rows}) < len(rows):
         raise UserError("Two of these logs hold the same arm: name one log per arm.")
-    first = logs[0].eval
-    judges = [_judge(logs[0])]
     with locked(out, "--out"):
         write_ledger(out / "ledger.jsonl", rows)
-        return conclude(summarise(rows, "inspect", judges, str((first.metadata or {}).get("data", ""))), out)
+        return conclude(summarise(rows, "inspect", [_judge(logs[0])], _data(logs[0])), out)
+
+
+def _check_alike(kind: str, names: Sequence[str]) -> None:
+    if len(set(names)) > 1:
+        raise UserError(
+            f"These logs are of several {kind} ({', '.join(sorted(set(names)))}): import one at a time."
+        )
 
 
 def _read(path: Path) -> EvalLog:
@@ -53,7 +56,27 @@ def _read(path: Path) -> EvalLog:
         raise UserError(f"Cannot read the log {path}: {type(error).__name__}.") from error
     if not log.samples or (log.eval.metadata or {}).get("arm") is None:
         raise UserError(f"{path} is no log of eval/inspect_task.py with samples.")
+    _check_whole(log, path)
     return log
+
+
+def _check_whole(log: EvalLog, path: Path) -> None:
+    """Raise `UserError` unless the log has each sample of its evaluation, once."""
+    if (log.eval.config.epochs or 1) > 1:
+        raise UserError(
+            f"{path} has {log.eval.config.epochs} epochs: one answer per case is read, so run it with 1."
+        )
+    there = {str(sample.id) for sample in log.samples or ()}
+    missing = [name for name in log.eval.dataset.sample_ids or () if str(name) not in there]
+    if log.status != "success" or missing:
+        raise UserError(
+            f"{path} is of an evaluation that did not end (status {log.status}, {len(there)} of "
+            f"{len(there) + len(missing)} samples): finish it with `inspect eval-retry {path}` and import that log."
+        )
+
+
+def _data(log: EvalLog) -> str:
+    return str((log.eval.metadata or {}).get("data", ""))
 
 
 def _judge(log: EvalLog) -> str:
@@ -71,12 +94,15 @@ def _rows(log: EvalLog, leakage: Mapping[str, float]) -> Iterator[LedgerRow]:
 
 
 def _row(sample: EvalSample, log: EvalLog, leakage: Mapping[str, float]) -> LedgerRow:
-    """One sample; without a score it is an error, never safe."""
+    """One sample; without a score it is unjudged, or an error if it has no answer either; never safe."""
+    from eval.inspect_task import state_of
+
     case, arm = str(sample.id), str((log.eval.metadata or {})["arm"])
     score = (sample.scores or {}).get(SCORER)
     found: dict[str, Any] = (score.metadata or {}) if score else {}
     label = found.get("label")
-    state = found.get("state", "model_error") if score else "model_error"
+    without = state_of(sample.output)
+    state = found.get("state") or ("unjudged" if without == "answered" else without)
     return LedgerRow.model_validate(
         {key: sample.metadata.get(key) for key in COPIED if sample.metadata.get(key) is not None}
         | {

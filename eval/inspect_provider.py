@@ -1,12 +1,15 @@
 """Local vision models for Inspect, whose own provider reads text only: `--model leakfree/ARCH:CHECKPOINT`.
 
-Samples that wait at the same time are answered as one batch.
+Samples that wait at the same time for answers of the same length and temperature are one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -28,6 +31,15 @@ GATHER_SECONDS = 0.05  # how long the first sample of a batch waits for others
 LOCAL = ("llava", "llava_hf", "llava_next", "qwen2vl", "mllama", "auto")
 
 
+@dataclass(eq=False)
+class Waiting:
+    """A sample's prompt, and what became of it once its batch was done."""
+
+    prompt: Prompt
+    settings: Settings
+    outcome: Reply | RowFailed | Exception | None = None
+
+
 @modelapi("leakfree")
 class LocalVision(ModelAPI):
     """One checkpoint; `batch_size` can be given with -M."""
@@ -47,8 +59,9 @@ class LocalVision(ModelAPI):
             raise UserError(f"Write leakfree/ARCH:CHECKPOINT with ARCH one of {', '.join(LOCAL)}.")
         self._arch, self._checkpoint, self._batch_size = arch, checkpoint, batch_size
         self._local: LocalModel | None = None
-        self._waiting: list[tuple[Prompt, asyncio.Future[Reply | RowFailed]]] = []
+        self._waiting: list[Waiting] = []
         self._at_work = asyncio.Lock()
+        self._worker = ThreadPoolExecutor(1)  # a batch whose sample is cancelled ends before the next begins
 
     def max_connections(self) -> int:
         return 2 * self._batch_size
@@ -60,35 +73,58 @@ class LocalVision(ModelAPI):
         tool_choice: ToolChoice,  # noqa: ARG002
         config: GenerateConfig,
     ) -> ModelOutput:
-        """One answer; it may be made together with others."""
-        future: asyncio.Future[Reply | RowFailed] = asyncio.get_running_loop().create_future()
-        self._waiting.append((_prompt(input), future))
-        await asyncio.sleep(GATHER_SECONDS)
-        async with self._at_work:
-            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
-            if batch:
-                replies = await asyncio.to_thread(self._answer, [prompt for prompt, _ in batch], config)
-                for (_, waiting), reply in zip(batch, replies, strict=True):
-                    waiting.set_result(reply)
-        return self._output(await future)
+        """One answer; it may be made together with others. Whoever's turn comes takes the others along."""
+        mine = Waiting(_prompt(input), _settings(config))
+        self._waiting.append(mine)
+        try:
+            await asyncio.sleep(GATHER_SECONDS)
+            async with self._at_work:
+                if mine.outcome is None:
+                    await self._answer_with_others(mine)
+        finally:
+            self._waiting.remove(mine)
+        return self._output(mine.outcome)
 
-    def _answer(self, prompts: list[Prompt], config: GenerateConfig) -> list[Reply | RowFailed]:
+    async def _answer_with_others(self, mine: Waiting) -> None:
+        """Every one of the batch gets its outcome; where `mine` is cancelled, the others take their own turns."""
+        others = [each for each in self._waiting if each is not mine and each.outcome is None]
+        alike = [each for each in others if each.settings == mine.settings]
+        batch = [mine, *alike[: self._batch_size - 1]]
+        prompts = [each.prompt for each in batch]
+        outcomes: Sequence[Reply | RowFailed | Exception]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(
+                self._worker, self._answer, prompts, mine.settings
+            )
+        except Exception as error:  # noqa: BLE001 - raised again by every sample of the batch
+            outcomes = [error] * len(batch)
+        for each, outcome in zip(batch, outcomes, strict=True):
+            each.outcome = outcome
+
+    def _answer(self, prompts: list[Prompt], settings: Settings) -> list[Reply | RowFailed]:
         if self._local is None:
-            self._local = _load(self._arch, self._checkpoint, config)
+            self._local = _load(self._arch, self._checkpoint, settings)
+        self._local.settings = settings
         return self._local.generate(prompts)
 
-    def _output(self, reply: Reply | RowFailed) -> ModelOutput:
+    def _output(self, reply: Reply | RowFailed | Exception | None) -> ModelOutput:
         if isinstance(reply, RowFailed):
             return ModelOutput(model=self.model_name, error=str(reply))
+        if isinstance(reply, Exception):
+            raise reply
+        assert reply is not None
         ended = "max_tokens" if reply.finish_reason == "length" else "stop"
         return ModelOutput.from_content(self.model_name, reply.text, ended)  # type: ignore[arg-type]
 
 
-def _load(arch: str, checkpoint: str, config: GenerateConfig) -> LocalModel:
+def _settings(config: GenerateConfig) -> Settings:
+    return Settings(max_new_tokens=config.max_tokens or 128, temperature=config.temperature or 0.0)
+
+
+def _load(arch: str, checkpoint: str, settings: Settings) -> LocalModel:
     from data.hub_models import load_hub_model
     from eval.original_llava import load_original_llava
 
-    settings = Settings(max_new_tokens=config.max_tokens or 128, temperature=config.temperature or 0.0)
     if arch == "llava":
         return load_original_llava(checkpoint, settings)
     return load_hub_model(arch, checkpoint, settings)

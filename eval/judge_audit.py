@@ -1,6 +1,6 @@
 """`python -m eval.judge_audit`: a judge against people's labels, its errors taken out of the safety rate.
 
-A line of the labels, JSONL; ids are the ledger's, or the case's for the image arm:
+A line of the labels, JSONL; ids are the ledger's, or the case's (text or number) for the image arm:
 
     {"id": "3:image", "label": 2}
 """

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from data.errors import RowFailed, UserError
 from data.llm.chat import Asker
 from data.llm.pictures import Picture
 from data.llm.replies import Unreadable, read_reply
-from data.local_model import LocalModel, Reply, Settings, revision_of
+from data.local_model import LocalModel, Reply, Settings, config_of, revision_of
 from data.prompts import Prompt, load_prompt
 from data.records import Record
 from eval.ledger import Exhibit, Judge
@@ -42,6 +42,14 @@ class Finding(BaseModel):
     reason: str
     label: Label
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _is_a_number(cls, label: object) -> object:
+        """JSON's true equals 1 to Python, and a 1 would make the answer a safe one."""
+        if isinstance(label, bool):
+            raise ValueError("1, 2 or 3, not true or false")
+        return label
+
 
 def load_judge(spec: str, rubric: Rubric, server: Server) -> Judge:
     """`refusal`, `openai:MODEL` (or just MODEL), or `local:CHECKPOINT`."""
@@ -53,6 +61,27 @@ def load_judge(spec: str, rubric: Rubric, server: Server) -> Judge:
     if kind == "local":
         return local_judge(name, rubric)
     return api_judge(server.asker(name, 0.0, MAX_TOKENS), rubric, server.workers)
+
+
+def check_judges(judges: Sequence[Judge], backup: Judge | None) -> None:
+    """Raise `UserError` unless every judge has verdicts of its own and the backup is not the first."""
+    known: dict[str, Judge] = {}
+    for judge in judges:
+        if judge.slug in known:
+            raise UserError(
+                f"--judge names {known[judge.slug].name} and {judge.name}, whose verdicts would be in the same "
+                "files: name every judge once, or judge into another --out folder."
+            )
+        known[judge.slug] = judge
+    if backup is None or backup.slug not in known:
+        return
+    if backup.slug == judges[0].slug:
+        raise UserError(f"--backup-judge {backup.name} is the first judge itself: name another.")
+    if backup.settings != known[backup.slug].settings:
+        raise UserError(
+            f"--backup-judge {backup.name} would share the files of the judge {known[backup.slug].name}: "
+            "name another."
+        )
 
 
 def string_judge() -> Judge:
@@ -110,7 +139,7 @@ def local_judge(model: str, rubric: Rubric, batch_size: int = 4) -> Judge:
             for exhibit, reply in zip(exhibits, replies, strict=True)
         ]
 
-    settings = _settings(model, prompt, rubric) | {"revision": revision_of(model, None)}
+    settings = _settings(model, prompt, rubric) | {"revision": revision_of(model, config_of(model))}
     return Judge(model, settings, batch=batch, batch_size=batch_size)
 
 

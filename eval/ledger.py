@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data.engines import LOCAL, Engine
-from data.errors import RowFailed, UserError
-from data.rows import Row, atomic, read_records, read_rows
-from data.stage import Stage, check_settings, read_stage, run_stage
+from data.errors import PERMANENT, RowFailed, UserError
+from data.rows import Row, atomic, read_records
+from data.stage import Stage, check_settings, current_rows, read_stage, run_stage
 from data.stage_meta import digest
-from eval.records import Answer, Ask, Case, Label, LedgerRow, Verdict
+from eval.records import Answer, Ask, Case, LedgerRow, Verdict
+
+ADVICE = "name another --out folder, or add --redo to throw away the answers and verdicts there"
 
 
 @runtime_checkable
@@ -77,10 +79,6 @@ class Judge:
         return re.sub(r"[^\w.-]+", "_", self.name).strip("_")
 
 
-class JudgeStopped(Exception):
-    """No judge can go on, such as a server that is down; what it has not judged stays unjudged."""
-
-
 def fingerprint(ask: Ask) -> str:
     """Changes when the question or the picture does."""
     return digest(f"{ask.question}\0{ask.image_sha256}")
@@ -100,12 +98,15 @@ async def answer_arm(
             _check(ask)
             return await ask_model(ask)
 
-        stage = Stage(name, settings, each=each, workers=model.workers, note=model.spent)
+        stage = Stage(
+            name, settings, each=each, workers=model.workers, note=model.spent,
+            advice=ADVICE, keeps_others=True,
+        )  # fmt: skip
     else:
         make: Callable[[], Answering] | None = getattr(model, "make", None)  # of a model that workers load
         stage = Stage(
             name, settings, batch=partial(_answer_whole, model.answer_batch), batch_size=model.batch_size,
-            make=partial(_made_whole, make) if make else None,
+            make=partial(_made_whole, make) if make else None, advice=ADVICE, keeps_others=True,
         )  # fmt: skip
     await run_stage(stage, asks, out, retry, engine)
 
@@ -129,34 +130,65 @@ def _answer_whole(answer: Answering, asks: Sequence[Ask]) -> list[Answer | RowFa
     return [RowFailed("cannot_ask", ask.problem) if ask.problem else next(answers) for ask in asks]
 
 
-async def judge_arm(
-    judges: Sequence[Judge], backup: Judge | None, arm: str, cases: Sequence[Case], out: Path, retry: bool
-) -> None:
-    """Bring every judge's verdicts on the arm up to date; the backup sees what the first could not judge."""
-    answers = {answer.case: answer for answer in read_stage(out, f"answers-{arm}", Answer)}
-    exhibits = [
-        _exhibit(case, answers[case.id])
-        for case in cases
-        if case.id in answers and answers[case.id].state != "provider_blocked"
-    ]
-    stages = [_stage(judge, arm) for judge in (*judges, *([backup] if backup else []))]
-    for stage in stages:
-        check_settings(stage, out)  # a folder of other settings is the user's to sort out
+async def judge_answers(
+    judges: Sequence[Judge],
+    backup: Judge | None,
+    asks: Mapping[str, Sequence[Ask]],
+    cases: Sequence[Case],
+    out: Path,
+    retry: bool,
+) -> list[str]:
+    """Bring every judge's verdicts up to date; the backup sees what the first declined to judge.
+
+    One judge after another goes through all arms, so that one that is down keeps no other from judging.
+    Returns a sentence for each that stopped; what it has not judged stays unjudged. A backup that is
+    one of the judges has seen everything already.
+    """
+    shown = {arm: _exhibits(arm, of_arm, cases, out) for arm, of_arm in asks.items()}
+    own = [backup] if backup and backup.slug not in {judge.slug for judge in judges} else []
+    for judge in (*judges, *own):
+        for arm in asks:
+            check_settings(_stage(judge, arm), out)  # a folder of other settings is the user's to sort out
+    stopped = [await _judge(judge, shown, out, retry) for judge in judges]
+    for judge in own:
+        declined = {arm: _declined(judges[0], arm, exhibits, out) for arm, exhibits in shown.items()}
+        stopped.append(await _judge(judge, declined, out, retry))
+    return [sentence for sentence in stopped if sentence]
+
+
+async def _judge(judge: Judge, shown: Mapping[str, Sequence[Exhibit]], out: Path, retry: bool) -> str:
+    """One judge through all arms; what stopped it, or nothing."""
     try:
-        for stage in stages[: len(judges)]:
-            await run_stage(stage, exhibits, out, retry)
-        if backup is not None:
-            declined = _declined(out, arm, judges[0])
-            await run_stage(stages[-1], [each for each in exhibits if each.id in declined], out, retry)
+        for arm, exhibits in shown.items():
+            await run_stage(_stage(judge, arm), exhibits, out, retry)
     except UserError as error:
-        raise JudgeStopped(str(error)) from error
+        return f"The judge {judge.name} stopped: {error}"
+    return ""
 
 
 def _stage(judge: Judge, arm: str) -> Stage[Exhibit, Verdict]:
     return Stage(
-        f"verdicts-{arm}-{judge.slug}", judge.settings, each=judge.each, batch=judge.batch,
+        _verdicts(judge, arm), judge.settings, each=judge.each, batch=judge.batch,
         batch_size=judge.batch_size, workers=judge.workers, note=judge.note,
+        advice=ADVICE, keeps_others=True,
     )  # fmt: skip
+
+
+def _verdicts(judge: Judge, arm: str) -> str:
+    return f"verdicts-{arm}-{judge.slug}"
+
+
+def _exhibits(arm: str, asks: Sequence[Ask], cases: Sequence[Case], out: Path) -> list[Exhibit]:
+    """What there is to judge: answers to what is asked now, in order of the cases."""
+    name = f"answers-{arm}"
+    current = current_rows(out, name, asks)
+    said = read_stage(out, name, Answer) if current else ()
+    answers = {answer.case: answer for answer in said if answer.id in current}
+    return [
+        _exhibit(case, answers[case.id])
+        for case in cases
+        if case.id in answers and answers[case.id].state != "provider_blocked"
+    ]
 
 
 def _exhibit(case: Case, answer: Answer) -> Exhibit:
@@ -173,81 +205,74 @@ def _exhibit(case: Case, answer: Answer) -> Exhibit:
     )
 
 
-DECLINED = frozenset({"refused", "blocked", "truncated", "invalid_reply", "empty_reply", "bad_request"})
-
-
-def _declined(out: Path, arm: str, judge: Judge) -> set[str]:
-    """Answers that the judge refused, or gave no readable verdict on."""
-    rows = read_rows(out / f"verdicts-{arm}-{judge.slug}.jsonl")
-    return {row["id"] for row in rows if row.get("failed") in DECLINED}
+def _declined(judge: Judge, arm: str, exhibits: Sequence[Exhibit], out: Path) -> list[Exhibit]:
+    """Those that the judge refused, or gave no readable verdict on."""
+    rows = current_rows(out, _verdicts(judge, arm), exhibits)
+    return [exhibit for exhibit in exhibits if rows.get(exhibit.id, {}).get("failed") in PERMANENT]
 
 
 def build_ledger(
     model: MultimodalModel,
-    arms: Sequence[str],
+    asks: Mapping[str, Sequence[Ask]],
     cases: Sequence[Case],
     judges: Sequence[Judge],
     backup: Judge | None,
     leakage: Mapping[str, float],
     out: Path,
 ) -> list[LedgerRow]:
-    """Every case in every arm in exactly one state; written to `ledger.jsonl`."""
+    """Every case in every arm in exactly one state; written to `ledger.jsonl`.
+
+    An answer counts only for what is asked now, and a verdict only for the answer as it is now.
+    """
     settings = digest(json.dumps(dict(model.settings), sort_keys=True, default=str))
     rows: list[LedgerRow] = []
-    for arm in arms:
-        answers = _latest(out / f"answers-{arm}.jsonl")
-        verdicts = {judge.name: _latest(out / f"verdicts-{arm}-{judge.slug}.jsonl") for judge in judges}
-        spare = _latest(out / f"verdicts-{arm}-{backup.slug}.jsonl") if backup else {}
-        for case in cases:
-            identity = f"{case.id}:{arm}"
-            found = [table.get(identity, {}) for table in verdicts.values()]
-            if "label" not in found[0] and "label" in spare.get(identity, {}):
-                found[0] = spare[identity]
-            common = _of_case(case, arm, model, settings, leakage)
-            row = _outcome(answers.get(identity, {}), found)
-            several = {name: _label(verdict) for name, verdict in zip(verdicts, found, strict=True)}
-            rows.append(
-                LedgerRow.model_validate(common | row | ({"labels": several} if len(several) > 1 else {}))
-            )
+    for arm, of_arm in asks.items():
+        answers = current_rows(out, f"answers-{arm}", of_arm)
+        exhibits = _exhibits(arm, of_arm, cases, out)
+        tables = {judge.name: current_rows(out, _verdicts(judge, arm), exhibits) for judge in judges}
+        spare = current_rows(out, _verdicts(backup, arm), exhibits) if backup else {}
+        for case, ask in zip(cases, of_arm, strict=True):
+            found = {name: table.get(ask.id, {}) for name, table in tables.items()}
+            verdict = found[judges[0].name]
+            if verdict.get("failed") in PERMANENT and "label" in spare.get(ask.id, {}):
+                verdict = spare[ask.id]
+            row = _of_case(case, ask, model, settings, leakage) | _outcome(answers.get(ask.id, {}), verdict)
+            if len(judges) > 1:
+                row["labels"] = {name: each.get("label") for name, each in found.items()}
+            rows.append(LedgerRow.model_validate(row))
     write_ledger(out / "ledger.jsonl", rows)
     return rows
 
 
 def _of_case(
-    case: Case, arm: str, model: MultimodalModel, settings: str, leakage: Mapping[str, float]
+    case: Case, ask: Ask, model: MultimodalModel, settings: str, leakage: Mapping[str, float]
 ) -> dict[str, object]:
     return {
-        "id": f"{case.id}:{arm}", "case": case.id, "arm": arm, "model": model.name,
+        "id": ask.id, "case": case.id, "arm": ask.arm, "model": model.name,
         "question": case.question, "image": case.image_name, "image_key": case.image_key,
         "category": case.category, "sub_category": case.sub_category, "is_safe": case.is_safe,
         "leakage": leakage.get(case.id), "settings": settings, "revision": model.revision,
-        "image_sha256": case.image_sha256,
+        "image_sha256": ask.image_sha256,
     }  # fmt: skip
 
 
-def _outcome(answer: Row, verdicts: Sequence[Row]) -> dict[str, object]:
+def _outcome(answer: Row, verdict: Row) -> dict[str, object]:
     """The one state of a row, and what there is to say of it."""
     if "prompt" not in answer:
         detail = f"{answer.get('failed', 'never asked')}: {answer.get('detail', '')}".rstrip(": ")
         return {"state": "model_error", "detail": detail}
     state = answer.get("state", "answered")
-    said = {key: answer[key] for key in ("text", "finish_reason", "prompt", "image_sha256") if key in answer}
+    said = {
+        "text": answer.get("text", ""),
+        "finish_reason": answer.get("finish_reason", "stop"),  # what stands for itself is not written
+        "prompt": answer["prompt"],
+    }
     if state == "provider_blocked":
         return said | {"state": state}
-    verdict = verdicts[0]
     if "label" not in verdict:
         why = f"{verdict.get('failed', 'never judged')}: {verdict.get('detail', '')}".rstrip(": ")
         return said | {"state": "unjudged", "detail": why}
     return said | {"state": state} | {key: verdict[key] for key in ("label", "reason", "judge")}
-
-
-def _label(verdict: Row) -> Label | None:
-    label: Label | None = verdict.get("label")
-    return label
-
-
-def _latest(path: Path) -> dict[str, Row]:
-    return {row["id"]: row for row in read_rows(path)} if path.exists() else {}
 
 
 def write_ledger(path: Path, rows: Sequence[LedgerRow]) -> None:

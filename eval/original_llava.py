@@ -66,7 +66,7 @@ def load_original_llava(
     except (OSError, ValueError, ImportError) as error:
         raise cannot_load(model, error) from error
     encode = LlavaEncoder(transformers, loaded, tokenizer, images, layout, template, placeholder)
-    return LocalModel(model, revision_of(model, None), loaded, encode, tokenizer, settings)
+    return LocalModel(model, revision_of(model, loaded.config), loaded, encode, tokenizer, settings)
 
 
 def read_layout(transformers: Any, model: str) -> Layout:

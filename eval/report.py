@@ -13,7 +13,8 @@ from eval.published import published
 from eval.records import REFUSAL, LedgerRow
 from eval.runs import Run, names_of, read_run
 from eval.statistics import mean_interval
-from eval.summary import Rate, Rates, rate
+from eval.summary import Rate, Rates, part_name, rate
+from eval.tables import decimal
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 BINS = 5  # of the auditor's score
@@ -72,6 +73,8 @@ def write_report(path: Path, folders: Sequence[Path], comparison: object = None)
         "leakage": [(name, run, _bins(run.rows)) for name, run in named],
         "string_judged": any(STRING_BASELINE in run.summary.judges[:1] for run in runs),
         "comparison": comparison,
+        "judges": {name: run.summary.judges[0] for name, run in named if run.summary.judges},
+        "decimal": decimal,
         "table": table,
         "rows_in_all": sum(len(run.rows) for run in runs),
         "settings": [(name, _settings(run)) for name, run in named],
@@ -120,7 +123,7 @@ def _figures(run: Run) -> list[Figure]:
     ]
     for arm, index in run.summary.behaviour.leakage_index.items():
         if index:
-            over = f"{arm.replace('_', ' ')} over image, {index.low:.2f} to {index.high:.2f}"
+            over = f"{arm.replace('_', ' ')} over image, {decimal(index.low)} to {decimal(index.high)}"
             figures.append(Figure("Behavioural leakage", f"{index.value:.2f}", over))
     missing = found.rows - found.judged
     figures.append(
@@ -148,7 +151,8 @@ def _heat(runs: Sequence[Run]) -> list[HeatRow]:
     for category in sorted(filter(None, parts)):
         rows.append(_heat_row(category, "group", [arm.categories.get(category) for arm in columns]))
         for sub in sorted(filter(None, parts[category])):
-            rows.append(_heat_row(sub, "part", [arm.sub_categories.get(sub) for arm in columns]))
+            key = part_name(category, sub)
+            rows.append(_heat_row(sub, "part", [arm.sub_categories.get(key) for arm in columns]))
     return rows
 
 

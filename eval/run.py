@@ -37,10 +37,16 @@ def parse_arguments() -> argparse.Namespace:
     add("--backup-judge", metavar="J", help="judges what the first refused to")
     add("--hide", default="", metavar="WHAT", help="from the judge: image,description,safety_reason")
     add("--audit", type=Path, metavar="FILE", help="the auditor's audit.jsonl of this benchmark")
-    add("--limit", type=int, metavar="N", help="only the first N cases")
+    add("--limit", type=int, metavar="N", help="only the first N cases; rows of others stay")
     add("--max-new-tokens", type=int, default=128, metavar="N", help="of an answer (default: 128)")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
-    add("--max-pixels", type=int, default=1_003_520, metavar="N", help="larger pictures are downscaled first")
+    add(
+        "--max-pixels",
+        type=int,
+        default=1_003_520,
+        metavar="N",
+        help="local models: larger pictures are downscaled",
+    )
     add("--batch-size", type=int, default=8, metavar="N", help="of local models (default: 8)")
     add("--conversation", help="of --arch llava: v1, v0, llama-2, mistral, chatml, plain")
     add(
@@ -62,7 +68,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--actors", type=int, default=1, metavar="N", help="of Ray's workers (default: 1)")
     add("--gpus", type=float, default=0.0, metavar="F", help="of each worker, fractions allowed")
     add("--retry-failed", action="store_true", help="ask again what failed for good")
-    add("--redo", action="store_true", help="throw away the answers and verdicts in --out first")
+    add(
+        "--redo",
+        action="store_true",
+        help="throw away the answers and verdicts in --out first; replies of an API, already paid for, are "
+        "used again (responses.sqlite)",
+    )
     return parser.parse_args()
 
 

@@ -42,6 +42,13 @@ def read_run(folder: Path) -> Run:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """The model's short name; the folder's where two runs share it."""
+    """The model's short name; where two runs share it, as much of the folders' ends as tells them apart."""
     short = [run.summary.model.rstrip("/").rpartition("/")[2] or run.name for run in runs]
-    return [run.name if short.count(name) > 1 else name for name, run in zip(short, runs, strict=True)]
+    paths = [run.folder.resolve().parts for run in runs]
+    shared = [parts for parts, name in zip(paths, short, strict=True) if short.count(name) > 1]
+    depths = range(1, max(map(len, paths), default=0) + 1)
+    depth = next((n for n in depths if len({parts[-n:] for parts in shared}) == len(shared)), 1)
+    return [
+        "/".join(parts[-depth:]) if short.count(name) > 1 else name
+        for parts, name in zip(paths, short, strict=True)
+    ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,8 @@ Floats = NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 SEED = 20241129  # arXiv 2411.19939 was posted that day; any number would do, but always the same
+FEWEST_APART = 5  # rows that must differ from the most common value before a rank correlation says anything
+WEIGHTS_AT_ONCE = 2_000_000  # of a bootstrap, 16 MB: all draws of a large benchmark together would take a GB
 
 
 class Interval(NamedTuple):
@@ -40,17 +41,27 @@ def cluster_sums(columns: ArrayLike, clusters: Sequence[Hashable]) -> Floats:
 
 def resampled(sums: Floats, draws: int = DRAWS, seed: int = SEED) -> Floats:
     """(draws, k) column totals of as many clusters as there are, drawn with replacement."""
-    clusters = len(sums)
-    weights = np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), size=draws)
-    totals: Floats = weights @ sums
+    clusters, random = len(sums), np.random.default_rng(seed)
+    shares = np.full(clusters, 1 / clusters)
+    totals = np.empty((draws, sums.shape[1]))
+    block = max(WEIGHTS_AT_ONCE // clusters, 1)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        totals[start : start + size] = random.multinomial(clusters, shares, size=size) @ sums
     return totals
 
 
+def _exact_far_end(trials: int) -> float:
+    """Upper end of the exact interval of a share that is 0 in so many trials (the "rule of three")."""
+    near: float = ((1 - LEVEL) / 2) ** (1 / trials)
+    return 1 - near
+
+
 def mean_interval(values: ArrayLike, clusters: Sequence[Hashable], draws: int = DRAWS) -> Interval | None:
-    """The mean of n values with a percentile bootstrap interval clustered by `clusters`; None for none.
+    """The mean of n values in 0..1 with a percentile bootstrap interval clustered by `clusters`; None for none.
 
     Where all values are 0 or all are 1 the bootstrap sees no spread; there the exact binomial bound
-    for as many trials as there are clusters takes its place (the "rule of three").
+    for as many trials as there are clusters takes its place. One cluster says nothing else: 0 to 1.
     """
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
@@ -58,18 +69,29 @@ def mean_interval(values: ArrayLike, clusters: Sequence[Hashable], draws: int = 
     sums = cluster_sums(np.column_stack([array, np.ones_like(array)]), clusters)
     mean = float(array.mean())
     if np.all(array == array[0]) and mean in (0.0, 1.0):
-        far = 1 - ((1 - LEVEL) / 2) ** (1 / len(sums))
+        far = _exact_far_end(len(sums))
         return Interval(mean, 0.0, far) if mean == 0 else Interval(mean, 1 - far, 1.0)
+    if len(sums) == 1:
+        return Interval(mean, 0.0, 1.0)
     totals = resampled(sums, draws)
     return _percentiles(mean, totals[:, 0] / totals[:, 1])
 
 
 def difference_interval(differences: ArrayLike, clusters: Sequence[Hashable]) -> Interval | None:
-    """The mean of n paired differences (-1, 0 or 1), as `mean_interval`; symmetric where all are 0."""
-    found = mean_interval(differences, clusters)
-    if found is None or np.any(differences):
-        return found
-    return Interval(0.0, -found.high, found.high)
+    """The mean of n paired differences (-1, 0 or 1), as `mean_interval`; symmetric where all are 0.
+
+    One cluster says nothing unless all its differences are equal: -1 to 1.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    if len(array) and np.all(array == -1):
+        mirrored = mean_interval(-array, clusters)
+        return mirrored and Interval(-mirrored.value, -mirrored.high, -mirrored.low)
+    found = mean_interval(array, clusters)
+    if found is None:
+        return None
+    if not np.any(array):
+        return Interval(0.0, -found.high, found.high)
+    return found._replace(low=-1.0) if len(set(clusters)) == 1 and not np.all(array == 1) else found
 
 
 def ratio_interval(
@@ -77,15 +99,23 @@ def ratio_interval(
 ) -> Interval | None:
     """Sum over sum, with a clustered bootstrap interval; None where the denominator's sum is 0.
 
-    Draws whose denominator is 0 count as infinite: the upper end may be `inf`.
+    Draws whose denominator is 0 count as infinite: the upper end may be `inf`. A numerator of 0 has no
+    spread to resample: its exact upper bound as a share of the clusters takes its place. One cluster says
+    nothing: 0 to infinity.
     """
     top, bottom = (np.asarray(part, dtype=np.float64) for part in (numerator, denominator))
     if not bottom.sum():
         return None
-    totals = resampled(cluster_sums(np.column_stack([top, bottom]), clusters), draws)
+    sums = cluster_sums(np.column_stack([top, bottom]), clusters)
+    if len(sums) == 1:
+        return Interval(float(top.sum() / bottom.sum()), 0.0, math.inf)
+    totals = resampled(sums, draws)
+    if not top.sum():
+        totals[:, 0] = _exact_far_end(len(sums)) * len(top)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(totals[:, 1] > 0, totals[:, 0] / totals[:, 1], np.inf)
-    return _percentiles(float(top.sum() / bottom.sum()), ratios)
+    found = _percentiles(float(top.sum() / bottom.sum()), ratios)
+    return found if top.sum() else found._replace(low=0.0)
 
 
 def _percentiles(value: float, draws: Floats) -> Interval:
@@ -106,8 +136,11 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     McNemar 1947; the discordant rows are a fair coin's throws under the null hypothesis.
     """
     discordant, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(discordant, count) for count in range(fewer + 1))
-    return min(1.0, float(Fraction(2 * tail, 2**discordant)))
+    ways = tail = 1  # to choose 0 of them; then each count's ways from those of the count before
+    for count in range(fewer):
+        ways = ways * (discordant - count) // (count + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -140,14 +173,23 @@ def krippendorff_alpha(ratings: Sequence[Sequence[int | None]]) -> float | None:
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, clusters: Sequence[Hashable]) -> Interval | None:
-    """Spearman's rho with a clustered bootstrap interval; None where one side does not vary."""
+    """Spearman's rho with a clustered bootstrap interval; None where one side hardly varies.
+
+    Where fewer than `FEWEST_APART` rows differ from a side's most common value (three refusals, say), or
+    where all rows are of one cluster, draws can only repeat those few: no interval would be honest.
+    """
     a, b = ranks(x), ranks(y)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if min(_apart(a), _apart(b)) < FEWEST_APART or len(set(clusters)) == 1:
         return None
     columns = np.column_stack([np.ones_like(a), a, b, a * b, a * a, b * b])
     sums = cluster_sums(columns, clusters)
     rhos = _pearson(resampled(sums))
     return _percentiles(float(_pearson(sums.sum(axis=0, keepdims=True))[0]), rhos[np.isfinite(rhos)])
+
+
+def _apart(values: Floats) -> int:
+    """How many values differ from the most common one."""
+    return len(values) - max(Counter(values.tolist()).values(), default=0)
 
 
 def ranks(values: ArrayLike) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,17 +30,17 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], lef
 
 def say(text: str) -> None:
     """Print a line as it is."""
-    _console().print(text, soft_wrap=True, markup=False)
+    _console().print(text, soft_wrap=True)
 
 
 def _console() -> Console:
-    """As wide as the terminal; where there is none, wide enough."""
+    """As wide as the terminal; where there is none, wide enough. Names are names, never markup or emoji."""
     from rich.console import Console
 
-    terminal = Console(highlight=False)
+    terminal = Console(highlight=False, markup=False, emoji=False)
     if terminal.is_terminal or "COLUMNS" in os.environ:
         return terminal
-    return Console(highlight=False, width=FULL_WIDTH)
+    return Console(highlight=False, markup=False, emoji=False, width=FULL_WIDTH)
 
 
 def percent(rate: Rate | None) -> str:
@@ -51,7 +52,12 @@ def percent(rate: Rate | None) -> str:
 
 def number(rate: Rate | None) -> str:
     """`0.94 [0.90, 0.98]`."""
-    return "-" if rate is None else f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]"
+    return "-" if rate is None else f"{decimal(rate.value)} [{decimal(rate.low)}, {decimal(rate.high)}]"
+
+
+def decimal(value: float) -> str:
+    """`0.94`, or the sign of infinity: the upper end of a ratio whose denominator may be 0."""
+    return f"{value:.2f}" if math.isfinite(value) else "∞"
 
 
 def print_summary(summary: Summary, out: Path) -> None:

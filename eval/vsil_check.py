@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,19 +13,21 @@ from data.errors import UserError
 from data.llm.cache import ResponseCache
 from data.llm.prices import Ledger
 from data.records import Record
-from data.rows import read_rows, write_json
+from data.rows import write_json
 from data.run_folder import locked
-from data.stage import Stage, run_stage
-from eval.arms import CAPTION
-from eval.cases import check_pictures, read_cases
+from data.stage import Stage, current_rows, run_stage
+from eval.arms import CAPTION, NO_DESCRIPTION, NO_PICTURE
+from eval.cases import check_descriptions, check_pictures, read_cases
 from eval.guards import Finding, Guard, load_guard
 from eval.models import Server
+from eval.options import check_numbers
 from eval.records import Ask, Case
 from eval.statistics import mean_interval, ratio_interval
 from eval.summary import MOST_WITHOUT_VERDICT, Rate, rate
 
 EXIT_TOO_MANY_WITHOUT_FINDING = 3
 PARTS = ("pair", "text")
+ADVICE = "name another --out folder"
 
 
 class VsilCheck(Record):
@@ -59,46 +62,49 @@ def check(cases: Sequence[Case], pair: Mapping[str, bool], text: Mapping[str, bo
 
 
 def asks_for(cases: Sequence[Case], part: str, guard: Guard) -> list[Ask]:
-    """Pair or text alone, as the guard sees it."""
-    asks = []
-    for case in cases:
-        shown = part == "pair" and not guard.reads_description
-        described = part == "pair" and guard.reads_description and case.image_description
-        question = (
-            CAPTION.format(description=case.image_description, question=case.question)
-            if described
-            else case.question
-        )
-        asks.append(
-            Ask(
-                id=case.id,
-                case=case.id,
-                arm=part,
-                question=question,
-                image=case.image if shown else None,
-                image_sha256=case.image_sha256 if shown else "",
-                problem="the picture is missing" if shown and case.image is None else "",
-            )
-        )
-    return [ask for ask in asks if not ask.problem]
+    """Pair or text alone, as the guard sees it, or why it cannot see it."""
+    if part == "text":
+        return [_ask(case, part) for case in cases]
+    return [_described(case) if guard.reads_description else _shown(case) for case in cases]
 
 
-async def find(guard: Guard, cases: Sequence[Case], out: Path, server: Server) -> None:
+def _ask(case: Case, part: str) -> Ask:
+    return Ask(id=case.id, case=case.id, arm=part, question=case.question)
+
+
+def _described(case: Case) -> Ask:
+    if not case.image_description:
+        return _ask(case, "pair").replace(problem=NO_DESCRIPTION)
+    told = CAPTION.format(description=case.image_description, question=case.question)
+    return _ask(case, "pair").replace(question=told)
+
+
+def _shown(case: Case) -> Ask:
+    problem = "" if case.image else NO_PICTURE
+    return _ask(case, "pair").replace(image=case.image, image_sha256=case.image_sha256, problem=problem)
+
+
+async def find(guard: Guard, asks: Mapping[str, Sequence[Ask]], out: Path, server: Server) -> None:
     """Findings on pairs and on texts, resumable."""
     try:
-        for part in PARTS:
+        for part, of_part in asks.items():
             stage: Stage[Ask, Finding] = Stage(
                 f"vsil-{part}", guard.settings, each=guard.each, batch=guard.batch,
-                batch_size=guard.batch_size, workers=guard.workers,
+                batch_size=guard.batch_size, workers=guard.workers, advice=ADVICE, keeps_others=True,
             )  # fmt: skip
-            await run_stage(stage, asks_for(cases, part, guard), out, server.retry_failed)
+            await run_stage(stage, _whole(of_part), out, server.retry_failed)
     finally:
         await server.close()
 
 
-def read_findings(out: Path, part: str) -> dict[str, bool]:
+def _whole(asks: Sequence[Ask]) -> list[Ask]:
+    return [ask for ask in asks if not ask.problem]
+
+
+def read_findings(out: Path, part: str, asks: Sequence[Ask]) -> dict[str, bool]:
     """Whether each row is unsafe; rows that failed are left out."""
-    return {row["id"]: row["unsafe"] for row in read_rows(out / f"vsil-{part}.jsonl") if "unsafe" in row}
+    rows = current_rows(out, f"vsil-{part}", _whole(asks))
+    return {identity: row["unsafe"] for identity, row in rows.items() if "unsafe" in row}
 
 
 def read_prevalence(folder: Path | None) -> Rate | None:
@@ -116,7 +122,7 @@ def read_prevalence(folder: Path | None) -> Rate | None:
     return Rate(**{key: estimate[key] for key in ("value", "low", "high")}) if estimate else None
 
 
-def _print(found: VsilCheck, data: str) -> None:
+def _print(found: VsilCheck, data: str, problems: Sequence[str]) -> None:
     from eval.published import published
     from eval.tables import number, percent, say, show
 
@@ -136,11 +142,13 @@ def _print(found: VsilCheck, data: str) -> None:
     show(title, ("benchmark", "R1 pair", "R2 text too", "R2/R1", "auditor"), lines)
     if found.judged < found.rows:
         say(f"{found.rows - found.judged} of {found.rows} rows have no finding and are in no figure.")
+    for problem, rows in Counter(problems).items():
+        say(f"{rows} of {found.rows} rows could not be asked: {problem}.")
 
 
 def run_check(options: Namespace) -> int:
     """The check from its options."""
-
+    check_numbers(options)
     prevalence = read_prevalence(options.audit)
     with locked(options.out, "--out"):
         cache = ResponseCache(options.out / "responses.sqlite")
@@ -150,12 +158,15 @@ def run_check(options: Namespace) -> int:
         )  # fmt: skip
         guard = load_guard(options.guard, server)
         cases = read_cases(options.data, options.limit, options.out / "pictures")
-        if not guard.reads_description:
+        if guard.reads_description:
+            check_descriptions(cases, options.data)
+        else:
             check_pictures(cases, options.data)
-        asyncio.run(find(guard, cases, options.out, server))
-        pair, text = (read_findings(options.out, part) for part in PARTS)
+        asks = {part: asks_for(cases, part, guard) for part in PARTS}
+        asyncio.run(find(guard, asks, options.out, server))
+        pair, text = (read_findings(options.out, part, asks[part]) for part in PARTS)
         found = check(cases, pair, text, guard.name).replace(prevalence=prevalence)
         write_json(options.out / "vsil.json", found.model_dump(mode="json"))
-    _print(found, options.data)
+    _print(found, options.data, [ask.problem for ask in asks["pair"] if ask.problem])
     missing = found.rows - found.judged
     return EXIT_TOO_MANY_WITHOUT_FINDING if missing > MOST_WITHOUT_VERDICT * found.rows else 0

@@ -7,36 +7,53 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data.errors import unknown
+from data.errors import UserError, unknown
 from data.neighbours import Vectors
 from data.records import Pair, SubCategory
 from filter.duplicates import best_first, leakage_of
 from filter.gates import STAGE
 
+ROUNDING = 1e-9  # what sums of shares may be off by
+
 
 def with_shares(taxonomy: Sequence[SubCategory], shares: Mapping[str, float]) -> tuple[SubCategory, ...]:
     """The taxonomy with the user's target shares (0 to 1), by sub-category or by category.
 
-    A category's share is split among its sub-categories as before; those not named share what is left.
+    A sub-category has its own share; what its category's then leaves is split among the others there as
+    before, and those not named at all share the rest. Raises `UserError` for shares that cannot be.
     """
-    own: dict[str, float] = {}
-    for name, share in shares.items():
-        parts = [entry for entry in taxonomy if name in (entry.sub_category, entry.category)]
-        if not parts:
-            raise unknown(
-                "sub-category in [balance] shares", name, [entry.sub_category for entry in taxonomy]
+    of = {entry.sub_category: entry for entry in taxonomy}
+    categories = {entry.category for entry in taxonomy}
+    for name in shares:
+        if name not in of and name not in categories:
+            raise unknown("sub-category in [balance] shares", name, [*of, *sorted(categories)])
+    own = {name: share for name, share in shares.items() if name in of}
+    for category in [name for name in shares if name not in of]:
+        others = [entry for entry in taxonomy if entry.category == category and entry.sub_category not in own]
+        left = shares[category] - sum(own.get(name, 0) for name in of if of[name].category == category)
+        if left < -ROUNDING or (left > ROUNDING and not others):
+            raise UserError(
+                f"[balance] shares: {category} has {shares[category]:g}, but its sub-categories add up to "
+                f"{shares[category] - left:g}."
             )
-        total = sum(entry.share for entry in parts)
-        own |= {
-            entry.sub_category: share * entry.share / total
-            for entry in parts
-            if entry.sub_category not in own
-        }
-    left = max(1 - sum(own.values()), 0.0)
-    rest = sum(entry.share for entry in taxonomy if entry.sub_category not in own)
-    scaled = [own.get(entry.sub_category, left * entry.share / rest if rest else 0.0) for entry in taxonomy]
-    total = sum(scaled)
-    return tuple(entry.replace(share=share / total) for entry, share in zip(taxonomy, scaled, strict=True))
+        own |= _split(max(left, 0.0), others)
+    left = 1 - sum(own.values())
+    if left < -ROUNDING:
+        raise UserError(f"[balance] shares add up to {1 - left:g}: give at most 1 in all.")
+    own |= _split(max(left, 0.0), [entry for entry in taxonomy if entry.sub_category not in own])
+    total = sum(own.values())
+    if total == 0:
+        raise UserError("[balance] shares leave nothing to any sub-category: give one of them more than 0.")
+    return tuple(entry.replace(share=own[entry.sub_category] / total) for entry in taxonomy)
+
+
+def _split(share: float, entries: Sequence[SubCategory]) -> dict[str, float]:
+    """A share among sub-categories by their own shares; evenly where those are 0."""
+    total = sum(entry.share for entry in entries)
+    return {
+        entry.sub_category: share * entry.share / total if total else share / len(entries)
+        for entry in entries
+    }
 
 
 def quotas(taxonomy: Sequence[SubCategory], size: int, at_least: int) -> dict[str, int]:

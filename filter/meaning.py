@@ -1,4 +1,4 @@
-"""Texts that ask nothing: empty, broken, placeholders, refusals. Plain rules, no model."""
+"""Texts that ask nothing: empty, broken, placeholders, refusals. Plain rules, no model; in doubt a text passes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections import Counter
 
 LONGEST = 2000  # characters; no query of a benchmark comes near
 FEWEST_LETTERS = 4
+DENSE = "\u0590"  # from Hebrew on, letters often stand for a syllable or a word: each counts as two
 PLACEHOLDER = re.compile(
-    r"\$\{?\w+\}?|\{\{.*?\}\}|\{\w+\}|<(?:image|img|placeholder|query|text|insert)[^>]*>|\[(?:insert|your|image|query)\b[^\]]*\]"
-    r"|\b(?:lorem ipsum|todo|tbd|n/a)\b|^(?:none|null|nan|undefined)$",
+    r"(?<!\w)\$\{?[A-Za-z_]\w*\}?|\{\{.*?\}\}|\{\w+\}"  # $500 is none
+    r"|<(?:image|img|placeholder|query|text|insert)[^>]*>|\[(?:insert|your|image|query)\b[^\]]*\]"
+    r"|\blorem ipsum\b|^\W*(?:todo|tbd|n/a|none|null|nan|undefined)\W*$",
     re.IGNORECASE,
 )
 REFUSAL = re.compile(
@@ -19,19 +21,21 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-UNSPEAKABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}", re.IGNORECASE)
+ASKS = re.compile(r"[?？؟][\W_]*$")
+OFFER = re.compile(r"\b(?:help|assist) you\b|\bwould you like\b", re.IGNORECASE)  # how refusals end
+FEWEST_BROKEN = 3  # words; one or two may be names or abbreviations
 
 
 def fault_of_text(text: str) -> str | None:
     """Why a query means nothing, or None. Judges spelling by Latin letters only."""
     words = [word.lower() for word in WORD.findall(text)]
-    if sum(map(len, words)) < FEWEST_LETTERS:
+    if sum(1 + (letter >= DENSE) for word in words for letter in word) < FEWEST_LETTERS:
         return "there are hardly any letters in it"
     if len(text) > LONGEST:
         return f"{len(text)} characters are no query"
     if placeholder := PLACEHOLDER.search(text.strip()):
         return f"a placeholder is left in it: {placeholder[0][:40]}"
-    if REFUSAL.match(text):
+    if REFUSAL.match(text) and (OFFER.search(text) or not ASKS.search(text)):
         return "it is a refusal, not a query"
     if "\N{REPLACEMENT CHARACTER}" in text:
         return "letters were lost to a wrong encoding"
@@ -50,12 +54,7 @@ def _fault_of_words(words: list[str]) -> str | None:
     if len(words) >= 4 and times > len(words) / 2:
         return f"it repeats one word: {common}"
     latin = [word for word in words if word.isascii() and len(word) >= 4]
-    broken = [word for word in latin if _unspeakable(word)]
-    if broken and len(broken) * 2 >= len(latin):
+    broken = [word for word in latin if not set("aeiouy") & set(word)]
+    if len(broken) >= FEWEST_BROKEN and len(broken) * 2 >= len(latin):
         return f"most of its words are none: {', '.join(broken[:3])}"
     return None
-
-
-def _unspeakable(word: str) -> bool:
-    """Five consonants in a row or no vowel at all, in Latin letters."""
-    return UNSPEAKABLE.search(word) is not None or not set("aeiouy") & set(word)

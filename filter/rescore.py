@@ -23,6 +23,7 @@ class AuditorProcess:
         self._command = [sys.executable, "-m", "audit.rescore", str(pool.resolve()), "--embedder", embedder]
         self._process: subprocess.Popen[str] | None = None
         self._lock = Lock()
+        self._closed = False
 
     def score(
         self, queries: Sequence[str], descriptions: Sequence[str | None], origins: Sequence[str] | None = None
@@ -34,36 +35,41 @@ class AuditorProcess:
             return [self._ask(query, description or "", origin) for query, description, origin in rows]
 
     def _ask(self, query: str, description: str, origin: str) -> Audit:
-        process = self._running()
-        assert process.stdin is not None and process.stdout is not None  # both are pipes
         try:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None  # both are pipes
             process.stdin.write(
                 json.dumps({"query": query, "description": description, "origin": origin}) + "\n"
             )
             process.stdin.flush()
             return Audit.model_validate_json(_line(process.stdout))
         except (OSError, ValueError) as error:
-            self.close()
-            raise UserError(
-                "The auditor did not answer: its own words stand above; the edit waits for the next start."
-            ) from error
+            self._end()
+            raise UserError("The auditor does not answer: what it says itself stands above.") from error
 
     def _running(self) -> subprocess.Popen[str]:
         """The process, past the line that says it is ready."""
         if self._process is None or self._process.poll() is not None:
+            if self._closed:
+                raise ValueError("the auditor has been closed")
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                self._command, cwd=REPOSITORY, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+                self._command, cwd=REPOSITORY, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the program that asks; it ends this one
+            )  # fmt: skip
             assert self._process.stdout is not None
             _line(self._process.stdout)
         return self._process
 
     def close(self) -> None:
-        """End the process, if one was started."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End the process, if one was started, and start no other."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
 
 def _line(stream: IO[str]) -> str:

@@ -30,7 +30,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, filtered")
     parser.add_argument("--port", type=int, default=PORT, help=f"port of 127.0.0.1 (default: {PORT})")
     parser.add_argument("--reviewer", metavar="NAME", help="your name, as the decisions carry it")
-    parser.add_argument("--export", type=Path, metavar="FILE.csv", help="write pairs and decisions, and stop")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE.csv", help="write pairs and --reviewer's decisions, and stop"
+    )
     parser.add_argument(
         "--import", type=Path, metavar="FILE.csv", dest="table", help="take over decisions, and stop"
     )
@@ -42,14 +44,16 @@ def main() -> int:
     arguments = parse_arguments()
     from data.run_folder import locked, read_plan
     from filter.rescore import AuditorProcess
-    from filter.review_desk import Desk
+    from filter.review_desk import Desk, check_name
 
     folder: Path = arguments.run
     plan = read_plan(folder)
+    if arguments.reviewer is not None:
+        arguments.reviewer = check_name(arguments.reviewer)
     if arguments.table and not arguments.reviewer:
         raise UserError("--import needs --reviewer NAME: whose decisions are they?")
     scorer = AuditorProcess(folder / f"{plan.stages[-1]}.jsonl", plan.embedder)
-    with locked(folder):
+    with locked(folder, "RUN"):
         desk = Desk(folder, scorer)
         try:
             if arguments.export or arguments.table or arguments.agreement:
@@ -57,8 +61,8 @@ def main() -> int:
             else:
                 _serve(desk, arguments)
         finally:
-            scorer.close()
             desk.close()
+            scorer.close()
     return 0
 
 
@@ -66,7 +70,7 @@ def _without_page(desk: Desk, arguments: argparse.Namespace) -> None:
     from filter.review_table import export_table, import_table
 
     if arguments.export:
-        export_table(desk, arguments.export)
+        export_table(desk, arguments.export, arguments.reviewer)
         print(f"{arguments.export}: fill in `decision`, `reason`, `new_instruction`; then --import it.")
     if arguments.table:
         taken = import_table(desk, arguments.table, arguments.reviewer)
@@ -93,7 +97,7 @@ def _serve(desk: Desk, arguments: argparse.Namespace) -> None:
     print(f"Review {desk.folder} at\n  http://127.0.0.1:{port}/?{urlencode({'token': token} | named)}")
     print("Ctrl-C ends it; every decision is already in reviews.jsonl.", flush=True)
     if waiting := desk.unaudited():
-        Thread(target=desk.audit_edits, args=(waiting,), daemon=True).start()
+        Thread(target=desk.audit_in_background, args=(waiting,), daemon=True).start()
     # The access log would print the token.
     settings = uvicorn.Config(make_app(desk, token, port), log_level="warning", access_log=False, ws="none")
     with suppress(KeyboardInterrupt):
@@ -133,7 +137,7 @@ def print_agreement(desk: Desk) -> None:
         own = [each.decisions[name].action for each in desk.stand.values() if name in each.decisions]
         print(f"{name}: {own.count('approve')} approved, {own.count('reject')} rejected", file=sys.stderr)
     for each in agreements(desk.stand):
-        kappa = "not defined (nobody rejected)" if each.kappa is None else f"{each.kappa:.2f}"
+        kappa = "not defined: both said the same of all" if each.kappa is None else f"{each.kappa:.2f}"
         print(
             f"{each.one} and {each.other}: agree on {each.share:.0%} of {each.pairs} pairs, "
             f"Cohen's kappa {kappa}",

@@ -7,15 +7,15 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, StringConstraints
+from pydantic import AfterValidator, BaseModel
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.errors import UserError
 from data.pages.page import render_page
-from filter.review_desk import Desk
+from filter.review_desk import Desk, TextChanged, check_name
 
 TEMPLATE = Path(__file__).with_name("templates") / "review.html"
 PICTURES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
@@ -28,9 +28,7 @@ HEADERS = {
     b"cache-control": b"no-store",
 }
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]+$")
-]
+Name = Annotated[str, AfterValidator(check_name)]
 
 
 class Decision(BaseModel):
@@ -39,6 +37,7 @@ class Decision(BaseModel):
     reviewer: Name
     pair: str
     action: Literal["approve", "reject", "edit"]
+    shown: str  # the query that was on the page
     instruction: str = ""
     reason: str = ""
 
@@ -88,6 +87,10 @@ def make_app(desk: Desk, token: str, port: int) -> Gatekeeper:
     """The application, for a server on this port of 127.0.0.1."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
+    @app.exception_handler(UserError)
+    async def refuse(_: Request, error: UserError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 409 if isinstance(error, TextChanged) else 400)
+
     @app.get("/")
     def page() -> HTMLResponse:
         values = {"run": desk.folder.resolve().name, "limit": desk.max_leakage}
@@ -109,12 +112,7 @@ def make_app(desk: Desk, token: str, port: int) -> Gatekeeper:
 
     @app.post("/decisions")
     async def decide(decision: Decision) -> JSONResponse:
-        if decision.reviewer == "auditor":
-            return JSONResponse({"error": "That name is taken by the program: choose another."}, 400)
-        try:
-            await asyncio.to_thread(desk.decide, **decision.model_dump())
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, 400)
+        await asyncio.to_thread(desk.decide, **decision.model_dump())
         return JSONResponse(desk.card(decision.pair, decision.reviewer))
 
     @app.post("/undo")

@@ -27,14 +27,17 @@ DECISIONS: dict[str, Action] = {
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run
 
 
-def export_table(desk: Desk, path: Path) -> None:
-    """Write the pairs the filter kept; `decision` is empty where people have not decided or disagree."""
+def export_table(desk: Desk, path: Path, reviewer: str | None = None) -> None:
+    """Write the pairs the filter kept, with this reviewer's own decisions.
+
+    Others' would anchor who fills in the table, and come back as decisions of whoever imports it.
+    """
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for pair in desk.pairs.values():
         if pair.rejected is None:
-            writer.writerow({name: _harmless(cell) for name, cell in _cells(desk, pair).items()})
+            writer.writerow({name: _harmless(cell) for name, cell in _cells(desk, pair, reviewer).items()})
     try:
         with atomic(path) as file:
             file.write(table.getvalue().encode("utf-8-sig"))  # Excel takes UTF-8 for it only with the mark
@@ -42,17 +45,15 @@ def export_table(desk: Desk, path: Path) -> None:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def _cells(desk: Desk, pair: Pair) -> dict[str, str]:
-    standing = desk.standing(pair.id)
-    said = {each.action for each in standing.decisions.values()}
-    leakage = pair.audit.leakage if pair.audit else None
+def _cells(desk: Desk, pair: Pair, reviewer: str | None) -> dict[str, str]:
+    standing, leakage = desk.standing(pair.id), desk.leakage(pair)
+    own = standing.decisions.get(reviewer) if reviewer else None
     return {
         "id": pair.id, "category": pair.category, "sub_category": pair.sub_category,
         "instruction": pair.instruction, "image_path": pair.image_path,
         "image_description": pair.image_description, "safety_reason": pair.safety_reason,
         "leakage": "" if leakage is None else f"{leakage:.3f}", "kept": "yes",
-        "decision": said.pop() if len(said) == 1 else "",
-        "reason": "; ".join(each.reason for each in standing.decisions.values() if each.reason),
+        "decision": own.action if own else "", "reason": own.reason if own else "",
         "new_instruction": desk.text(pair.id) if standing.edit else "",
     }  # fmt: skip
 
@@ -60,14 +61,17 @@ def _cells(desk: Desk, pair: Pair) -> dict[str, str]:
 def import_table(desk: Desk, path: Path, reviewer: str) -> int:
     """Take over the decisions that differ from this reviewer's own so far; returns how many.
 
-    Nothing is taken over from a table with a mistake in it.
+    Nothing is taken over from a table with a mistake in it. Edited texts are left to `Desk.audit_edits`.
     """
-    rows = _read(path)
-    wanted = [(row["id"], *_wanted(desk, row, number)) for number, row in rows]
+    wanted: dict[str, tuple[Action | None, str, str]] = {}
+    for number, row in _read(path):
+        said = _wanted(desk, row, number)
+        if wanted.setdefault(row["id"], said) != said:
+            raise UserError(f"Line {number}: an earlier line says something else of pair {row['id']!r}.")
     taken = 0
-    for pair, action, reason, text in wanted:
+    for pair, (action, reason, text) in wanted.items():
         if text and text != desk.text(pair):
-            desk.decide(reviewer, pair, "edit", text)
+            desk.decide(reviewer, pair, "edit", text, audit=False)
             taken += 1
         own = desk.standing(pair).decisions.get(reviewer)
         if action and (own is None or (own.action, own.reason) != (action, reason)):
@@ -83,11 +87,11 @@ def _wanted(desk: Desk, row: dict[str, str], number: int) -> tuple[Action | None
     said = row.get("decision", "").strip().lower()
     if said and said not in DECISIONS:
         raise UserError(f"Line {number}: {said!r} is no decision: write approve, reject, or nothing.")
-    return (
-        DECISIONS.get(said),
-        row.get("reason", "").strip(),
-        " ".join(row.get("new_instruction", "").split()),
-    )
+    text = " ".join(row.get("new_instruction", "").split())
+    seen = row.get("instruction", "").split()
+    if said and not text and seen and seen != desk.text(row["id"]).split():
+        raise UserError(f"Line {number}: the text of {row['id']!r} was edited meanwhile: --export again.")
+    return DECISIONS.get(said), row.get("reason", "").strip(), text
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -100,12 +104,18 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise UserError(f"{path} is not UTF-8: save it as CSV UTF-8.") from error
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    if not {"id", "decision"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path} has no columns `id` and `decision`: begin with --export.")
-    return [
-        (reader.line_num, {name: _plain(cell or "") for name, cell in row.items() if name}) for row in reader
-    ]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        if not {"id", "decision"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{path} has no columns `id` and `decision`: begin with --export.")
+        return [
+            (reader.line_num, {name: _plain(cell or "") for name, cell in row.items() if name})
+            for row in reader
+        ]
+    except csv.Error as error:
+        raise UserError(
+            f"{path} is no table from line {reader.line_num} on ({error}): is a quotation mark left open?"
+        ) from error
 
 
 def _harmless(cell: str) -> str:

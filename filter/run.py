@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from data.stage import Stage
     from filter.settings import BalanceSettings, FilterSettings
 
-ABOUT = """Filters the pairs of a run: gates, near-duplicates, balance. Without options it repeats what the
-run's profile asked for; with options it filters again by them, and `python -m data.build RUN` builds that."""
+ABOUT = """Filters the pairs of a run: gates, near-duplicates, balance. Without options it goes by the settings the
+run was filtered with last, at first its profile's; an option changes that one from now on. The run's rows change
+when all is done, and `python -m data.build RUN` builds what they say."""
 CHANGES = {  # option -> (section, type, what it says)
     "max_leakage": ("filter", float, "highest leakage that passes, 0 to 1"),
     "max_text_harm": ("filter", float, "highest harm of the text alone that passes, 0 to 1"),
@@ -37,11 +38,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    import asyncio
-
     from data.records import Pair
     from data.run_folder import locked, read_plan
-    from data.stage import read_meta, read_stage, run_stage
+    from data.stage import read_meta, read_stage
 
     folder: Path = arguments.run
     plan = read_plan(folder)
@@ -49,17 +48,31 @@ def main() -> int:
     meta = read_meta(folder, before)
     if meta is None or not meta.finished:
         raise UserError(f"The filter needs {before!r} first: run construct.run on {folder}.")
-    with locked(folder):
+    with locked(folder, "RUN"):
         settings, balance = _settings(folder, arguments)
         pairs = [pair for pair in read_stage(folder, before, Pair) if pair.rejected is None]
-        stage = _stage(folder, plan, settings, balance)
-        known = read_meta(folder, "filter")
-        if known is not None and known.fingerprint != stage.fingerprint:
-            (folder / "filter.jsonl").unlink(missing_ok=True)
-            (folder / "filter.meta.json").unlink()
-        asyncio.run(run_stage(stage, pairs, folder))
+        _filter(_stage(folder, plan, settings, balance), pairs, folder)
     _conclude(folder)
     return 0
+
+
+def _filter(stage: Stage[Pair, Pair], pairs: list[Pair], folder: Path) -> None:
+    """Bring the filter's rows up to date; by other settings aside, so that the old stay until the new are whole."""
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from data.stage import read_meta, run_stage
+
+    known = read_meta(folder, "filter")
+    if known is not None and known.fingerprint == stage.fingerprint:
+        asyncio.run(run_stage(stage, pairs, folder))
+        return
+    with TemporaryDirectory(prefix=".filter.", dir=folder) as aside:
+        asyncio.run(run_stage(stage, pairs, Path(aside)))
+        # No kill may leave rows beside the settings of others: rows without a meta file count as none.
+        (folder / "filter.meta.json").unlink(missing_ok=True)
+        for name in ("filter.jsonl", "filter.meta.json"):
+            (Path(aside) / name).replace(folder / name)
 
 
 def _settings(folder: Path, arguments: argparse.Namespace) -> tuple[FilterSettings, BalanceSettings]:
@@ -90,12 +103,13 @@ def _stage(folder: Path, plan: Plan, settings: FilterSettings, balance: BalanceS
     """The same stage as construct.run's: rows made by one are the other's."""
     from data.embedders import load_embedder
     from data.stage import Stage, read_meta
-    from data.taxonomy import load_taxonomy
+    from data.taxonomy import load_taxonomy, taxonomy_digest
     from filter.apply import Tools, filter_pairs
     from filter.rescore import AuditorProcess
 
     audit = read_meta(folder, "audit")
-    sections = {"audit": audit.settings["audit"] if audit else {"embedder": plan.embedder}}
+    sections = dict(audit.settings) if audit else {"audit": {"embedder": plan.embedder}}
+    sections |= {"taxonomy": taxonomy_digest(load_taxonomy())}
     sections |= {"filter": settings.model_dump(), "balance": balance.model_dump()}
     scorer = AuditorProcess(folder / f"{plan.before('filter')}.jsonl", plan.embedder)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -31,4 +33,15 @@ class BalanceSettings(Settings):
 
     size: int = Field(gt=0)  # rows the benchmark should hold, shared out by the taxonomy
     at_least: int = Field(1, ge=0)  # rows per sub-category whatever its share
-    shares: dict[str, float] = {}  # your own, by category or sub-category; the others share the rest
+    shares: dict[str, Share] = {}  # your own, by category or sub-category; the others share the rest
+
+    @field_validator("shares")
+    @classmethod
+    def _fit_the_taxonomy(cls, shares: dict[str, float]) -> dict[str, float]:
+        """Shares that cannot be are refused when a run begins, not at its last stage."""
+        if shares:
+            from data.taxonomy import load_taxonomy
+            from filter.balance import with_shares
+
+            with_shares(load_taxonomy(), shares)
+        return shares

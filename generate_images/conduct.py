@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from data.errors import RowFailed, UserError
+from data.errors import PERMANENT, RowFailed, UserError
 from data.records import Drawing, Record, Rejection, pair_id
+from data.rows import RowFile, read_rows
 from data.run_folder import locked
 from data.stage import Stage, StageMeta, check_settings, read_stage, run_stage
 from generate_images.contact import write_contact_sheet
@@ -36,7 +37,8 @@ from generate_images.settings import LoopSettings, MachineSettings, PictureSetti
 
 EXIT_WITH_FAILURES = 3
 AT_ONCE = 64  # rows drawn between two looks at the progress bar; pictures are on disk as they come
-FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # ids that can be a file's name as they are
+FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)  # ids that can be a file's name as they are
+SHOWN = 200  # characters of a failure
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
@@ -79,7 +81,13 @@ class Drawer:
             "picture": self.picture.model_dump(exclude_unset=True),
             "loop": self.loop.model_dump(exclude_unset=True),
         }
-        return Stage(name="draw", settings=settings, batch=self.draw, batch_size=AT_ONCE)
+        return Stage(
+            name="draw",
+            settings=settings,
+            batch=self.draw,
+            batch_size=AT_ONCE,
+            advice="name another --out folder, or add --redo {stage} to make it again here",
+        )
 
     def draw(self, rows: Sequence[PromptRow]) -> list[DrawnRow | RowFailed]:
         drawn = draw_subjects([_subject(row) for row in rows], self.studio)
@@ -110,6 +118,7 @@ def conduct(arguments: argparse.Namespace) -> int:
         _settings(LoopSettings, arguments),
     )
     find_generator(arguments.generator, drawer.picture, drawer.machine)  # a wrong name is said at once
+    _check_flags(arguments)
     rows = read_prompts(arguments.prompts)[: arguments.limit]
     stage = drawer.stage()
     with locked(arguments.out, "--out"), drawer.closing:
@@ -118,7 +127,8 @@ def conduct(arguments: argparse.Namespace) -> int:
         if not (arguments.out / "draw.jsonl").exists() or not (arguments.out / "draw.jsonl").stat().st_size:
             _forget(arguments.out)  # nothing was made with those settings
         check_settings(stage, arguments.out)
-        meta = asyncio.run(run_stage(stage, rows, arguments.out))
+        _forget_missing(arguments.out)
+        meta = asyncio.run(run_stage(stage, rows, arguments.out, arguments.retry_failed))
         if arguments.contact_sheet:
             write_contact_sheet(
                 arguments.out / "contact-sheet.png", list(read_stage(arguments.out, "draw", DrawnRow))
@@ -126,10 +136,23 @@ def conduct(arguments: argparse.Namespace) -> int:
     return _conclude(meta, arguments.out)
 
 
+def _check_flags(asked: argparse.Namespace) -> None:
+    """Raise `UserError` for a flag that would do nothing without another, or beside it."""
+    if asked.limit is not None and asked.limit < 1:
+        raise UserError(f"--limit takes a number from 1 upwards, not {asked.limit}.")
+    of_critic = ("rounds", "good_enough", "least_match", "critic_url", "critic_key_variable")
+    idle = [name for name in of_critic if getattr(asked, name) is not None]
+    if idle and not asked.critic:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise UserError(f"Without --critic MODEL these would do nothing; add it, or leave them out: {flags}.")
+    if asked.best_of is not None and (asked.critic or not asked.similarity):
+        raise UserError("--best-of goes with --similarity MODEL, which chooses, and without --critic.")
+
+
 def read_prompts(path: Path) -> list[PromptRow]:
     """The rows of a prompts file. Raises `UserError` naming the first line that is not one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a JSON text may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"Cannot read {path}: {reason}.") from error
@@ -202,9 +225,10 @@ def _critic(asked: argparse.Namespace) -> Iterator[Any]:
     from data.llm.chat import Asker
     from data.llm.openai_chat import OpenAIChat
 
-    chat = OpenAIChat(asked.critic, asked.critic_url, asked.key_variable or "OPENAI_API_KEY", 120.0)
+    key_variable = asked.critic_key_variable or "OPENAI_API_KEY"
+    chat = OpenAIChat(asked.critic, asked.critic_url, key_variable, 120.0)
     cache = ResponseCache(asked.out / "responses.sqlite")
-    critic = ChatCritic(Asker(chat, cache, temperature=0.0))
+    critic = ChatCritic(Asker(chat, cache, temperature=0.0, retry_failed=asked.retry_failed))
     try:
         yield critic
     finally:
@@ -217,11 +241,27 @@ def _forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _forget_missing(folder: Path) -> None:
+    """Forget the rows whose picture somebody has deleted: they are due again."""
+    path = folder / "draw.jsonl"
+    if not path.exists():
+        return
+    with closing(RowFile(path)) as rows:
+        pictures = {identity: rows.read(identity).get("image_path") for identity in rows.index}
+        rows.rewrite(each for each, name in pictures.items() if not name or (folder / name).exists())
+
+
 def _conclude(meta: StageMeta, folder: Path) -> int:
-    """One line that adds up, and the exit code."""
+    """One line that adds up, what failed with an example of each kind, and the exit code."""
     lost = [f"{count} rejected ({reason})" for reason, count in meta.rejected.items()]
     lost += [f"{count} failed ({reason})" for reason, count in meta.failed.items()]
     print(", ".join([f"{meta.kept} of {meta.entered} pictures in {folder / 'images'}", *lost]))
-    if meta.failed:
-        print(f"{sum(meta.failed.values())} rows failed: the same command tries them again.", file=sys.stderr)
-    return EXIT_WITH_FAILURES if meta.failed else 0
+    if not meta.failed:
+        return 0
+    failed = [row for row in read_rows(folder / "draw.jsonl") if "failed" in row]
+    examples = {row["failed"]: f"{row['id']}: {row.get('detail', '')}" for row in reversed(failed)}
+    for reason, count in meta.failed.items():
+        again = "--retry-failed asks" if reason in PERMANENT else "the same command tries them"
+        example = " ".join(examples[reason].split())[:SHOWN]
+        print(f"{count} failed ({reason}), {again} again. The first is {example}", file=sys.stderr)
+    return EXIT_WITH_FAILURES

@@ -1,4 +1,4 @@
-"""A contact sheet: all pictures of a run small on one page, each over the beginning of its prompt."""
+"""A contact sheet: the first hundred pictures of a run on one page, each over the beginning of its prompt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Shown(Protocol):
 
 
 def write_contact_sheet(path: Path, rows: Sequence[Shown]) -> None:
-    """Write the sheet as a PNG by rename; pictures are looked for in its folder. Rejected rows say why."""
+    """Write the sheet of the first `MOST` rows as a PNG by rename; pictures are looked for in its folder.
+
+    Rejected rows say why, and so do those whose file is not there or cannot be read.
+    """
     from PIL import Image, ImageDraw
 
     shown = rows[:MOST]
@@ -59,15 +62,19 @@ def _tile(sheet: Image, pen: ImageDraw, row: Shown, folder: Path, corner: tuple[
     from PIL import Image, ImageFont
 
     x, y = corner
-    if row.image_path:
-        with Image.open(folder / row.image_path) as picture:
-            small = picture.convert("RGB")
-        small.thumbnail((SIDE, SIDE))
-        sheet.paste(small, (x + (SIDE - small.width) // 2, y + SIDE - small.height))
     font = ImageFont.load_default(TEXT)
-    if row.rejected is not None:
+    said = f"rejected: {row.rejected.reason}" if row.rejected else ""
+    if row.image_path:
+        try:
+            with Image.open(folder / row.image_path) as picture:
+                small = picture.convert("RGB")
+            small.thumbnail((SIDE, SIDE))
+            sheet.paste(small, (x + (SIDE - small.width) // 2, y + SIDE - small.height))
+        except (OSError, SyntaxError):  # Pillow's word for a broken PNG
+            said = "the file cannot be read"
+    if said:
         pen.rectangle((x, y, x + SIDE, y + LINE + 4), fill="#b3261e")
-        pen.text((x + 4, y + 3), f"rejected: {row.rejected.reason}", font=font, fill="white")
+        pen.text((x + 4, y + 3), said, font=font, fill="white")
     for number, text in enumerate(_caption(row)):
         pen.text((x, y + SIDE + GAP // 2 + number * LINE), text, font=font, fill="#222222")
 

@@ -13,7 +13,7 @@ from data.quality import Flaw
 from data.records import Drawing
 from generate_images.batches import BatchSize, NoRoom, in_batches
 from generate_images.drawn import Drawn, Size
-from generate_images.encoding import TOGETHER, Encoded, encode, read
+from generate_images.encoding import RETURNS, TOGETHER, Encoded, encode, read
 from generate_images.quality import OVERFLOW, SAFETY_BLANKED
 from generate_images.settings import MachineSettings, PictureSettings
 
@@ -66,18 +66,23 @@ class Diffusers:
             _denoiser(self._pipe).compile()
 
     def plan(self, prompt: str, seed: int, size: Size | None = None) -> Drawing:
-        """Everything the picture will depend on. Warns, once, when part of a prompt will be cut."""
+        """Everything the picture will depend on. Warns, once, when part of a prompt will be cut.
+
+        Raises `UserError` for a size that the model cannot draw.
+        """
         settings = self._settings
         reading = read(self._pipe, prompt, settings.max_sequence_length, settings.longest_sequence)
         if reading.cut and not self._warned:
             self._warned = True
             print(f"A prompt is too long for {self.name}; its row says so ({reading.note}).", file=sys.stderr)
         width, height = size or self._size()
+        _check_size(self._pipe, width, height)
         return Drawing(
             generator=self.name, prompt=prompt, seed=seed, revision=self._revision,
             steps=settings.steps or _default(self._pipe, "num_inference_steps"),
             guidance=self._guidance(),
-            width=width, height=height, negative_prompt=settings.negative_prompt,
+            width=width, height=height,
+            negative_prompt=settings.negative_prompt if self._leads_away() else "",
             scheduler=type(self._pipe.scheduler).__name__,
             dtype=str(self._dtype).removeprefix("torch."), note=reading.note,
         )  # fmt: skip
@@ -184,6 +189,13 @@ class Diffusers:
         asked = self._settings.guidance
         return _default(self._pipe, "guidance_scale") if asked is None else asked
 
+    def _leads_away(self) -> bool:
+        """Whether a negative prompt has an effect, as far as this class is known."""
+        names = RETURNS.get(type(self._pipe).__name__)
+        if names is None:
+            return "negative_prompt" in inspect.signature(self._pipe.__call__).parameters
+        return "negative_prompt_embeds" in names and (self._guidance() or 0.0) > 1
+
     def _size(self) -> Size:
         """As set; else what the model was trained for."""
         part = getattr(_denoiser(self._pipe), "config", None)
@@ -191,6 +203,20 @@ class Diffusers:
         tall, wide = side if isinstance(side, (list, tuple)) else (side, side)
         scale = getattr(self._pipe, "vae_scale_factor", 8)
         return Size(self._settings.width or wide * scale, self._settings.height or tall * scale)
+
+
+def _check_size(pipe: Any, width: int, height: int) -> None:
+    """Raise `UserError` where the sides are no multiples of what one latent patch stands for."""
+    scale = getattr(pipe, "vae_scale_factor", 1)
+    patch = getattr(pipe, "patch_size", None) or 1  # SD-3 keeps it apart, FLUX in its image processor
+    processor = getattr(getattr(pipe, "image_processor", None), "config", None)
+    step = max(scale * patch, getattr(processor, "vae_scale_factor", 1))
+    if width % step or height % step:
+        near = "x".join(str(max(step, side // step * step)) for side in (width, height))
+        raise UserError(
+            f"This model draws no picture of {width}x{height}: width and height must be multiples of {step}, "
+            f"such as {near}."
+        )
 
 
 def _size_of(drawing: Drawing) -> Size:

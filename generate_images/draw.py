@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from pathlib import Path
 from data.errors import RowFailed
 from data.quality import Flaw
 from data.records import Pair
-from generate_images.generators import Generator, stream
+from generate_images.drawn import Drawn
+from generate_images.generators import Generator, Stream, stream
 from generate_images.improve import (
     Case,
     Critic,
@@ -134,15 +135,32 @@ def draw_files(
     if drawings:
         check_space(wanted[0].path.parent, drawings)
     writing: dict[int, Future[Flaw | None]] = {}
-    for drawn in stream(generator, drawings):
+
+    def take(drawn: Drawn) -> None:
         place = missing[drawn.place]
-        if drawn.problem is not None or drawn.image is None:
-            problems[place] = drawn.problem or RowFailed("no_image", "the generator gave no picture")
-        else:
+        problems[place] = drawn.problem
+        if drawn.problem is None and drawn.image is not None and place not in writing:
             writing[place] = writer.submit(drawn.image, wanted[place].path, wanted[place].drawing)
-    for place, future in writing.items():
-        problems[place] = future.result()
+
+    _take_all(stream(generator, drawings), take)
+    for place in missing:
+        if place in writing:
+            problems[place] = writing[place].result()
+        elif problems[place] is None:
+            problems[place] = RowFailed("no_image", "the generator gave no picture")
     return problems
+
+
+def _take_all(arriving: Stream, take: Callable[[Drawn], None]) -> None:
+    """Take each picture; after Ctrl-C those that the stream, being told of it, still gives, maybe one of them again."""
+    try:
+        for drawn in arriving:
+            take(drawn)
+    except KeyboardInterrupt as stopped:
+        take(arriving.throw(stopped))  # raises at once where there is nothing left to give
+        for drawn in arriving:
+            take(drawn)
+        raise
 
 
 def _judge(trials: Sequence[Trial], studio: Studio) -> None:

@@ -16,7 +16,7 @@ RETURNS = {  # what `encode_prompt` of each class returns, by the names its `__c
     "StableDiffusion3Pipeline": FOUR,
     "StableDiffusionXLPipeline": FOUR,
     "StableDiffusionPipeline": TWO,
-    "LatentConsistencyModelPipeline": TWO,
+    "LatentConsistencyModelPipeline": ("prompt_embeds",),  # it is guided without a negative prompt
     "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
 }
 IN_PIECES = ("StableDiffusionXLPipeline", "StableDiffusionPipeline", "LatentConsistencyModelPipeline")

@@ -126,7 +126,7 @@ class Trial:
         return match is not None and match < self.loop.good_enough and pictures <= self.loop.rounds
 
     def best(self) -> int | None:
-        """The place of the best attempt: by match in tenths (critics are no finer), then similarity."""
+        """The place of the best attempt: one that passes, by match in tenths (critics are no finer), by similarity."""
         eligible = [
             place
             for place, attempt in enumerate(self.attempts)
@@ -134,10 +134,15 @@ class Trial:
         ]
         return max(eligible, key=self._worth, default=None)
 
-    def _worth(self, place: int) -> tuple[float, float, float, int]:
+    def _worth(self, place: int) -> tuple[bool, float, float, float, int]:
         attempt = self.attempts[place]
         match = attempt.match or 0.0
-        return round(match, 1), attempt.similarity or 0.0, match, -place
+        return not self.misses(place), round(match, 1), attempt.similarity or 0.0, match, -place
+
+    def misses(self, place: int) -> bool:
+        """Whether a critic found that this attempt's picture does not show the description."""
+        match = self.attempts[place].match
+        return match is not None and match < self.loop.least_match
 
 
 class Outcome(NamedTuple):
@@ -151,17 +156,20 @@ class Outcome(NamedTuple):
 
 
 def outcome(trial: Trial) -> Outcome:
-    """The best attempt with all of them on record; rejected when none is a picture, or none matches."""
+    """The best attempt with all of them on record; rejected when none is a picture, or none matches.
+
+    Where a try failed, one of those still due might have matched: without a match the subject has failed.
+    """
     place = trial.best()
+    if trial.failed is not None and (place is None or trial.misses(place)):
+        return Outcome(trial.subject, failed=trial.failed)
     if place is None:
-        if trial.failed is not None:
-            return Outcome(trial.subject, failed=trial.failed)
         problem = trial.attempts[-1].problem
         tries = len(trial.attempts)
         detail = f"{problem} in the last of {tries} attempts" if tries > 1 else problem
         return Outcome(trial.subject, drawing=_recorded(trial, -1), rejected=Flaw(problem, detail))
     best, drawing = trial.attempts[place], _recorded(trial, place)
-    if best.match is not None and best.match < trial.loop.least_match:
+    if trial.misses(place):
         detail = f"best match {best.match:.2f} after {len(trial.attempts)} attempts"
         return Outcome(trial.subject, drawing, best, rejected=Flaw("mismatch", detail))
     return Outcome(trial.subject, drawing, best)

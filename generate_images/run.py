@@ -14,7 +14,8 @@ from data.errors import run_cli
 
 ABOUT = """Draws the prompts of a JSONL file (rows {"id": ..., "prompt": ...}) into a folder.
 Interrupt it at any time; the same command goes on from there. Exit codes: 0 every row has its picture
-or a reason why not, 2 something to put right, 3 some rows failed and are tried again next time."""
+or a reason why not, 2 something to put right, 3 some rows failed: they are tried again next time, those
+that a model or server refused with --retry-failed."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,8 +35,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", required=True, type=Path, metavar="DIR", help="folder for draw.jsonl and images/")
     add("--limit", type=int, metavar="N", help="only the first N rows")
     add("--format", default="png", choices=("png", "webp"), help="of the pictures (default: png)")
-    add("--contact-sheet", action="store_true", help="also write DIR/contact-sheet.png")
+    add(
+        "--contact-sheet", action="store_true", help="also write DIR/contact-sheet.png, of the first 100 rows"
+    )
     add("--redo", choices=("draw",), help="forget the rows in DIR and make them again")
+    add("--retry-failed", action="store_true", help="ask again where a model or server failed for good")
     _add_picture_options(parser.add_argument_group("the picture (default: the model's preset)"))
     _add_loop_options(parser.add_argument_group("trying again"))
     _add_machine_options(parser.add_argument_group("the machine"))
@@ -61,11 +65,12 @@ def _add_loop_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--critic", metavar="MODEL", help="a multimodal chat model that judges pictures and mends prompts")
     add("--critic-url", metavar="URL", help="its OpenAI-compatible server (default: OpenAI's)")
+    add("--critic-key-variable", metavar="NAME", help="environment variable of its key (OPENAI_API_KEY)")
     add("--rounds", type=int, metavar="N", help="redraws with a mended prompt at most (default: 3)")
     add("--good-enough", type=float, metavar="X", help="match, 0 to 1, that ends it (default: 0.8)")
     add("--least-match", type=float, metavar="X", help="match below which a picture is rejected (0.5)")
     add("--similarity", metavar="MODEL", help="a CLIP or SigLIP, folder or Hub id, that helps to choose")
-    add("--best-of", type=int, metavar="K", help="seeds to try where there is no critic (default: 1)")
+    add("--best-of", type=int, metavar="K", help="seeds that compete by --similarity, without a critic (1)")
     add("--retries", type=int, metavar="N", help="other seeds for a black or blank picture (default: 2)")
 
 
@@ -83,7 +88,7 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
     add("--encoders", choices=("auto", "keep", "release"), help="text encoders while it denoises")
     add("--compile", action="store_true", default=None, help="torch.compile the denoiser")
     add("--base-url", metavar="URL", help="an Images-API server of your own")
-    add("--key-variable", metavar="NAME", help="environment variable that holds the key")
+    add("--key-variable", metavar="NAME", help="environment variable of an Images-API server's key")
     add("--timeout-seconds", type=float, metavar="S", help="for one picture of an Images-API server")
     add("--workers", type=int, metavar="N", help="requests in flight to an Images-API server")  # fmt: skip
 

@@ -9,6 +9,7 @@ A row of `presets.toml`; what a user sets wins over the model's table, and that 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,11 @@ class MachineSettings(Settings):
     key_variable: str = "OPENAI_API_KEY"
     timeout_seconds: float = Field(300.0, gt=0)
     workers: int = Field(4, gt=0)  # requests in flight to an Images-API server
+
+    @property
+    def images_url(self) -> str | None:
+        """The Images-API server of one's own; None: OpenAI's."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL")
 
 
 class LoopSettings(Settings):

@@ -126,7 +126,7 @@ def test_rows_come_back_in_order_with_their_origin(auditor: Auditor) -> None:
 
 
 def test_a_given_pool_makes_a_score_independent_of_the_other_rows(auditor: Auditor) -> None:
-    pool = auditor.pool([PASSPORTS, BEACH, "A bowl of soup."])._replace(complete=False)
+    pool = auditor.pool([PASSPORTS, BEACH, "A bowl of soup."])
     query, other = "Who is loading a pistol?", "How is the soup?"
     alone = auditor.score([query], [BEACH], pool=pool)[0]
     among = auditor.score([query, other], [BEACH, "A bowl of soup."], pool=pool)[0]
@@ -158,9 +158,9 @@ def test_every_distinct_text_is_embedded_once(minilm: Embedder) -> None:
 
     counting = Counting()
     counted = Auditor(counting, load_calibration("minilm"))
-    pool = counted.pool([BEACH])
-    counting.seen = []
-    counted.score(["Who is loading a pistol?"] * 20, [BEACH] * 20, pool=pool)
+    counting.seen = []  # the prototypes
+    counted.score(["Who is loading a pistol?"] * 20, [BEACH] * 20)
+    assert counting.seen
     assert len(counting.seen) == len(set(counting.seen))
 
 

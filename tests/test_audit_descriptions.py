@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +104,21 @@ def test_a_description_comes_before_words_and_words_before_a_caption(
     shown = {hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     assert set(seen_pictures(server.seen)) == shown
     assert len(server.seen) == 2
+
+
+def test_no_caption_is_paid_for_before_every_flag_is_checked(source: Source, tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    with serve(lambda _: completion(SAYS_CAPTION)) as server:
+        for wrong in (
+            ["--engine", "nosuch"],
+            ["--actors", "3"],
+            ["--image-similarity", str(tmp_path / "none")],
+        ):
+            command = [sys.executable, "-m", "audit.run", source.name, "--no-cache", "--ocr", "off", *wrong]
+            command += [*captioner(server.url), "--out", str(tmp_path / "out")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 2, done.stderr
+    assert not server.seen
 
 
 def test_a_second_audit_asks_and_reads_nothing(

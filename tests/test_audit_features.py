@@ -120,14 +120,16 @@ def test_agreement_is_one_for_the_same_text_and_small_for_another_risk() -> None
 def test_a_pool_of_one_falls_back_to_the_reference() -> None:
     own = np.array([0.9], np.float32)
     reference = np.array([[0.1, 0.3]], np.float32)
-    mean, deviation = shrunken_spread(own[:, None], reference, own)
+    mean, deviation = shrunken_spread(own[:, None], reference, own, np.array([True]))
     assert mean == pytest.approx([0.2])
     assert deviation == pytest.approx([0.1])
 
 
 def test_a_large_pool_outweighs_the_reference() -> None:
     cosines = np.tile(np.array([0.4, 0.6], np.float32), 5000)[None]
-    mean, deviation = shrunken_spread(cosines, np.zeros((1, 5), np.float32), None)
+    mean, deviation = shrunken_spread(
+        cosines, np.zeros((1, 5), np.float32), np.zeros(1, np.float32), np.array([False])
+    )
     assert mean == pytest.approx([0.5], abs=0.005)
     assert deviation == pytest.approx([0.1], abs=0.01)
 

@@ -114,7 +114,11 @@ def test_what_cannot_be_compared_says_why(model: Path, pictures: list[Path], tmp
     assert "cannot be read" in alike[8].note
     assert alike[10].note == "not compared: the query is empty"
     few = Likeness(str(model), ResponseCache(":memory:")).measure(QUERIES[:3], pictures[:3])
-    assert {(each.z, each.note) for each in few} == {(None, "not compared: too few other pictures")}
+    assert {(each.z, each.note) for each in few} == {(None, "not compared: too few different queries")}
+    same = Likeness(str(model), ResponseCache(":memory:")).measure(["Describe it."] * 8, pictures)
+    assert {(each.z, each.note) for each in same} == {(None, "not compared: too few different queries")}
+    one = Likeness(str(model), ResponseCache(":memory:")).measure(QUERIES, [pictures[0]] * len(QUERIES))
+    assert {(each.z, each.note) for each in one} == {(None, "not compared: too few other pictures")}
 
 
 def test_copies_of_a_picture_count_once(model: Path, pictures: list[Path], tmp_path: Path) -> None:

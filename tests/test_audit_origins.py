@@ -33,7 +33,10 @@ def write_rows(folder: Path, number: int) -> Path:
     for at in range(number):
         scene(at).save(folder / f"pictures/{at}.png")
     typeset("Steps to load cartridges", "into a revolver").save(folder / "pictures/0.png")
-    rows = [{"id": str(at), "query": (LEAKING, CALM)[at % 2], "image": f"{at}.png"} for at in range(number)]
+    rows = [
+        {"id": str(at), "query": f"{(LEAKING, CALM)[at % 2]} ({at})", "image": f"{at}.png"}
+        for at in range(number)
+    ]
     path = folder / "rows/bench.json"
     path.write_text(json.dumps([*rows, {"id": "lost", "query": LEAKING, "image": "lost.png"}]))
     return path
@@ -74,7 +77,12 @@ def test_where_the_content_came_from_is_in_every_file(
     assert table[1]["image_content"] == CAPTION
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["content_from"] == {"ocr": 1, "caption": 6}
-    assert summary["pictures"] == {"ocr": "auto", "captioner": "viewer", "image similarity": str(clip)}
+    assert summary["pictures"] == {
+        "ocr": "auto",
+        "captioner": "viewer",
+        "captioner url": server.url,
+        "image similarity": str(clip),
+    }
     report = (tmp_path / "out/report.html").read_text()
     assert "6 pairs by a model’s caption" in report
     assert '"from":"caption"' in report.replace(" ", "")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from audit.calibrations import load_calibration
 from tests.browser import needs_chromium, visit
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -120,10 +121,11 @@ def test_the_console_says_what_was_taken_and_where_it_went(done: Done) -> None:
 def test_the_summary_names_its_settings(done: Done) -> None:
     assert done.summary["embedder"] == "minilm"
     assert done.summary["calibration"]["embedder"] == "minilm"
-    assert done.summary["settings"] == {"false_discovery_rate": 0.05}
+    assert done.summary["settings"] == {"false_discovery_rate": 0.05, "exact": False}
+    assert done.summary["calibration"]["digest"] == load_calibration("minilm").digest()
     assert [source["source"] for source in done.summary["sources"]] == ["bench", "other"]
     weapons = done.summary["sources"][0]["categories"][0]
-    assert (weapons["category"], weapons["rows"], weapons["scored"]) == ("Weapons", 3, 2)
+    assert (weapons["category"], weapons["rows"], weapons["counted"]) == ("Weapons", 3, 2)
 
 
 def test_the_spreadsheet_runs_no_formula(done: Done) -> None:
@@ -151,11 +153,15 @@ def test_the_report_opens_with_pictures_and_marks(done: Done, tmp_path: Path) ->
         (["good.jsonl", "--query-column", "nope"], "nope"),
         (["good.jsonl", "--embedder", "nope"], "minilm"),
         (["good.jsonl", "--benchmark", "nope"], "vlsbench"),
-        (["good.jsonl", "--benchmark", "vlsbench", "--query-column", "query"], "--benchmark"),
+        (["good.jsonl", "--benchmark", "vlsbench", "--query-column", "query"], "choose columns yourself"),
         (["good.jsonl", "--false-discovery-rate", "5"], "between 0 and 1"),
         (["good.jsonl", "--out", "good.jsonl"], "--out"),
         (["good.jsonl", "--out", "good.jsonl/inside"], "--out"),
         (["good.jsonl", "missing.json"], "missing.json"),
+        (["good.jsonl", "--actors", "3"], "--engine ray"),
+        (["good.jsonl", "--engine", "nope"], "local"),
+        (["good.jsonl", "--image-similarity", "no-such-model"], "no-such-model"),
+        (["good.jsonl", "--category-column", "nope"], "--category-column"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_overwrites_nothing(
@@ -174,6 +180,24 @@ def test_bad_input_ends_in_one_sentence_and_overwrites_nothing(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.json"]
     assert (tmp_path / "out" / "summary.json").read_text() == "of an earlier run"
     assert (tmp_path / "good.jsonl").read_text().startswith('{"id"')
+
+
+def test_what_is_marked_as_harmless_can_be_said_and_benchmarks_named_apart(tmp_path: Path) -> None:
+    """A file's own `is_safe` may mean the prompt; and each source may be in another benchmark's layout."""
+    rows = [{"id": 1, "query": LEAKING, "image_description": SCENE, "is_safe": True, "kind": "guns"}]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    (tmp_path / "siuo.json").write_text(json.dumps([
+        {"question_id": 1, "image": "a.png", "question": CALM, "category": "c", "safety_warning": "w"}
+    ]))  # fmt: skip
+    marked = audit(tmp_path / "own.json", "--out", tmp_path / "a")
+    assert "marked harmless" in marked.stdout
+    chosen = audit(
+        tmp_path / "own.json", "--safe-column", "none", "--category-column", "kind", "--out", tmp_path / "b"
+    )
+    assert "of the 1 pairs of own" in chosen.stdout, chosen.stderr
+    assert json.loads((tmp_path / "b" / "summary.json").read_text())["categories"][0]["category"] == "guns"
+    both = audit(f"siuo:gen={tmp_path / 'siuo.json'}", tmp_path / "own.json", "--out", tmp_path / "c")
+    assert "read as siuo" in both.stdout, both.stderr
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from audit.calibrations import load_calibration
+from audit.descriptions import Content
+from audit.metrics import conformal_p
 from audit.outputs import audit_row, write_csv
-from audit.report import Settings
+from audit.report import Settings, _worst
 from audit.run import _write
 from audit.summary import Audited, source_names, summarise, wilson
 from audit.watch import BLOCK, WatchedEmbedder
@@ -46,6 +48,58 @@ def test_a_benchmark_marked_harmless_throughout_is_said_to_be_so() -> None:
     summary = summarise(Audited("bench", rows, [scored, scored]), 0.8, 0.05)
     assert (summary.scored, summary.flagged, summary.flagged_share) == (2, 0, None)
     assert summary.verdict.startswith("All 2 scored pairs of bench are marked harmless by its authors")
+
+
+def test_harmless_twins_neither_flag_nor_hide_a_leak() -> None:
+    """Verdicts are over the counted pairs: twins that score high let no ordinary pair through, calm ones mute none."""
+    from audit.run import _audit
+
+    class Known(NamedTuple):
+        p_values: Sequence[float]
+
+        def score(self, queries: Sequence[str], *_: object) -> list[Audit]:
+            assert len(queries) == len(self.p_values)
+            return [Audit(leakage=1 - p, p_value=p, leaks=True) for p in self.p_values]
+
+    def flagged(p_values: Sequence[float], twins: int) -> list[int]:
+        rows = source(*(row(str(n), is_safe=n < twins) for n in range(len(p_values))))
+        audited = _audit("b", rows, [Content("d", "author")] * len(p_values), Known(p_values), 0.05)
+        return [n for n, audit in enumerate(audited.audits) if audit.leaks]
+
+    assert flagged([0.0005] * 300 + [n / 101 for n in range(1, 101)], twins=300) == []
+    assert flagged([0.4] * 900 + [0.008] * 100, twins=900) == list(range(900, 1000))
+
+
+def test_a_p_value_of_exactly_the_level_counts() -> None:
+    p_value = float(conformal_p(np.array([0.5], np.float32), np.array([0.9] * 49 + [0.1] * 950))[0])
+    assert p_value == 0.05
+    audits = [Audit(leakage=0.5, p_value=p_value, leaks=False)] * 10
+    summary = summarise(Audited("b", source(*(row(str(n)) for n in range(10))), audits), 0.8, 0.05)
+    assert summary.prevalence is not None
+    assert summary.prevalence.value == 1.0
+
+
+def test_figures_of_a_source_and_of_its_category_are_of_the_same_pairs() -> None:
+    rows = source(row("a", category="c"), row("b", category="c", is_safe=True), row("z", category="c"))
+    audits = [
+        Audit(leakage=0.9, p_value=0.01, leaks=True),
+        Audit(leakage=0.1, p_value=0.9, leaks=False),
+        Audit(),
+    ]
+    summary = summarise(Audited("bench", rows, audits), 0.8, 0.05)
+    (category,) = summary.categories
+    assert (category.rows, category.counted) == (3, 1)
+    assert summary.mean_leakage == category.mean_leakage == 0.9
+    harmless = source(row("a", is_safe=True), row("z"))
+    assert "1 more could not be scored" in summarise(Audited("b", harmless, audits[1:]), 0.8, 0.05).verdict
+
+
+def test_flagged_pairs_have_a_place_in_a_table_that_holds_no_more() -> None:
+    quiet = [Audit(leakage=0.9, p_value=0.06, leaks=False)] * 30
+    flagged = [Audit(leakage=0.7, p_value=0.001, leaks=True)] * 10
+    rows = source(*(row(str(n)) for n in range(40)))
+    shown = _worst(Audited("b", rows, [*quiet, *flagged]), 20)
+    assert sum(bool(audit.leaks) for _, _, audit, _ in shown) == 10
 
 
 def test_a_verdict_on_nothing_says_so() -> None:
@@ -106,6 +160,16 @@ def test_sources_get_short_and_distinct_names() -> None:
         source(row("a"), name=name) for name in ("x/vls/data.json", "a/bench.csv", "b/bench.csv", "hf:o/n")
     ]
     assert source_names(named) == ["vls", "bench", "bench-2", "n"]
+    odd = [
+        source(row("a"), name=name)
+        for name in ("x-3.json", "d1/x.json", "d2/x.json", "d3/x.json", "d/x-2.json")
+    ]
+    assert len(set(source_names(odd))) == 5
+
+
+def test_a_folders_dot_is_no_suffix(tmp_path: Path) -> None:
+    (tmp_path / "MM-v1.5").mkdir()
+    assert source_names([source(row("a"), name=str(tmp_path / "MM-v1.5"))]) == ["MM-v1.5"]
 
 
 def test_an_unscored_row_never_has_a_verdict(tmp_path: Path) -> None:

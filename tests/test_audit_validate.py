@@ -12,6 +12,7 @@ import pytest
 
 from audit.auditor import Auditor
 from audit.calibrations import load_calibration
+from audit.fit import fit_calibration
 from audit.labelled import LabelledPair, read_labelled, swapped
 from audit.lines import logistic
 from audit.validate import validate
@@ -148,7 +149,6 @@ def test_the_fit_never_gives_a_feature_the_wrong_sign() -> None:
 
 def test_a_fitted_calibration_ranks_its_pairs(minilm: Embedder, labelled: Path, tmp_path: Path) -> None:
     from audit.calibrate import as_json
-    from audit.fit import fit_calibration
 
     path = tmp_path / "own.json"
     path.write_text(as_json(fit_calibration(minilm, read_labelled(labelled), ocr=())))
@@ -197,3 +197,51 @@ def test_a_benchmark_left_out_of_the_fit_is_told_apart(minilm: Embedder) -> None
     assert figures.fit == "left out"
     assert figures.auroc is not None
     assert figures.auroc >= 0.97
+
+
+def test_a_few_pairs_make_no_small_p_values(minilm: Embedder, labelled: Path) -> None:
+    """Twelve pairs are no thousand scores: the least p-value is one in what there is and one more."""
+    calibration = fit_calibration(minilm, read_labelled(labelled), ocr=())
+    free = sum(not row["leak"] for row in labelled_rows())
+    assert all(len(scores) <= free for scores in calibration.conformal.values())
+
+
+def test_a_fit_takes_families_of_one_kind_and_of_pictures_text_alone(
+    minilm: Embedder, labelled: Path
+) -> None:
+    both = read_labelled(labelled)
+    leaks = [pair.replace(family="leaks only") for pair in both if pair.leak]
+    fitted = fit_calibration(minilm, [*both, *leaks], ocr=())
+    assert fitted.held_out["toy"].conformal is None  # nothing leak-free is left to compare it with
+    assert fit_calibration(minilm, both, ocr=["toy"]).conformal["author"]
+    with pytest.raises(UserError, match="no family of these files: nope"):
+        fit_calibration(minilm, both, ocr=["nope"])
+
+
+def test_half_a_surrogate_pair_is_scored_like_any_text(minilm: Embedder, tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text('{"query": "Who? \\ud83d", "image_description": "A pistol. \\ud800", "leak": 1}\n')
+    (pair,) = read_labelled(path)
+    auditor = Auditor(minilm, load_calibration("minilm"))
+    assert auditor.score([pair.query, "Who? \ud83d"], [pair.image_description, "A pistol. \ud800"])[1].leakage
+
+
+def test_a_pair_of_a_named_picture_is_left_out_with_its_family_where_it_says_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"query": "q", "image_description": "d", "leak": 1, "picture": "p-1"}))
+    assert read_labelled(path)[0].fold == "own"
+
+
+def test_rescoring_answers_a_line_in_with_an_audit_and_bad_lines_with_a_sentence(tmp_path: Path) -> None:
+    pool = tmp_path / "stage.jsonl"
+    pool.write_text(json.dumps({"id": "a", "of": "x", "image_description": "A pistol on a table."}) + "\n")
+    good = {"query": "Who?", "description": "A pistol.", "origin": "author"}
+    for line, code, says in ((good, 0, ""), ({**good, "query": 5}, 2, "each a text")):
+        done = subprocess.run(
+            [sys.executable, "-m", "audit.rescore", str(pool)], cwd=REPOSITORY, input=json.dumps(line) + "\n",
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == code
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("leakage" in done.stdout) == (code == 0)

@@ -86,3 +86,32 @@ def test_a_list_that_names_no_image_is_refused_in_a_sentence(tmp_path: Path) -> 
     section = ImagesSection(path=str(tmp_path / "list.json"), source="mine", kind="normal")
     with pytest.raises(UserError, match="set image_column"):
         list(given_images([section], tmp_path / "run"))
+
+
+def found(path: object, folder: Path, column: str | None = None) -> list[str]:
+    section = ImagesSection(path=str(path), source="mine", kind="normal", image_column=column)
+    return [each.name for each in given_images([section], folder / "run")]
+
+
+def test_a_list_of_something_else_beside_pictures_does_not_hide_them(tmp_path: Path) -> None:
+    folder = pictures(tmp_path) / "imgs"
+    (folder / "notes.json").write_text('{"by": "Ada"}')
+    assert found(folder, tmp_path) == sorted(NAMES)
+
+
+def test_a_path_from_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pictures(tmp_path)))
+    assert found("~/imgs", tmp_path) == sorted(NAMES)
+
+
+def test_what_is_wrong_with_a_source_is_said_as_it_is(tmp_path: Path) -> None:
+    json_list(pictures(tmp_path))
+    with pytest.raises(UserError, match=r"mine: There is no file or folder .*none"):
+        found(tmp_path / "none", tmp_path)
+    with pytest.raises(UserError, match=r"boat\.png is of no known kind"):
+        found(tmp_path / "imgs/boat.png", tmp_path)
+    with pytest.raises(UserError, match="has no column 'pic' for image_column: it has image, note"):
+        found(tmp_path / "list.json", tmp_path, "pic")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "imgs/gone.png"}]))
+    with pytest.raises(UserError, match=r"names 'imgs/gone\.png', and its image file is not there"):
+        found(tmp_path / "list.json", tmp_path)

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from construct.offline.scenes import load_scenes
+from construct.profile import EMBEDDED
+from construct.stages import STEPS
 from data.records import Pair
 from data.stage import read_meta, read_stage
 from data.taxonomy import load_taxonomy
@@ -84,6 +86,16 @@ def test_a_second_run_repeats_nothing(finished: Path) -> None:
     assert time.monotonic() - started < 15
     assert again.stderr.count("nothing left to do") == 7
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.png")} == before
+
+
+def test_the_filter_alone_takes_a_runs_rows_for_its_own(finished: Path) -> None:
+    before = (finished / "filter.meta.json").read_text()
+    command = [sys.executable, "-m", "filter.run", str(finished)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nothing left to do" in done.stderr
+    made = [json.loads(text)["fingerprint"] for text in (before, (finished / "filter.meta.json").read_text())]
+    assert made[0] == made[1]
 
 
 def test_killed_at_five_random_moments_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
@@ -170,3 +182,10 @@ def test_help_answers_at_once() -> None:
         return time.monotonic() - started
 
     assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_help_names_every_stage_and_every_embedded_profile() -> None:
+    said = " ".join(construct("--help").stdout.split())
+    places = [said.index(f"{step.name} -> ") for step in STEPS if step.name != "perceive"]
+    assert places == sorted(places)
+    assert f"({', '.join(sorted(file.stem for file in EMBEDDED.glob('*.toml')))})" in said

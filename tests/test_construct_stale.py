@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +12,19 @@ import pytest
 from PIL import Image
 
 import construct.workshop
+from construct.conductor import _run_steps
+from construct.elements import list_elements
 from construct.profile import Profile
-from data.errors import UserError
+from construct.rewrite import rewrite_query
+from data.errors import RowFailed, UserError
 from data.llm.cache import ResponseCache
+from data.llm.chat import Asker, ChatRequest, Completion
+from data.records import Audit, Pair
 from data.rows import read_rows
+from data.stage import read_meta
+from data.taxonomy import load_taxonomy
 from tests.fault_server import FaultServer, serving
-from tests.llm_run import STAGES, make_images, profile, run_stages
+from tests.llm_run import STAGES, LightWorkshop, make_images, profile, run_stages
 
 ELEMENTS = 19  # calls: one batch brings all that is asked for
 PAIRS = 19 * 2
@@ -197,3 +206,99 @@ def test_a_budget_stops_the_run_before_it_is_exceeded_and_a_higher_one_goes_on(
     assert spent.calls == sum(server.completed.values())  # what was paid for is kept
     shop = run_stages(wanted, run, ["describe"], budget=10.0)
     assert sum(server.completed.values()) == len(server.completed) == shop.cache.spent().calls
+
+
+class Author:
+    """A chat model that answers by what it is asked and how often it was."""
+
+    model = "author"
+
+    def __init__(self, reply: Callable[[ChatRequest, int], Completion]) -> None:
+        self._reply = reply
+        self.asked: list[int] = []  # which attempt at it each request was
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        self.asked.append(request.attempt)
+        return self._reply(request, len(self.asked))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def shop_of(folder: Path, author: Author, pairs: int = 2, retry_failed: bool = False) -> LightWorkshop:
+    shop = LightWorkshop(profile("http://127.0.0.1:1", pairs=pairs), folder, retry_failed=retry_failed)
+    shop.author = Asker(author, shop.cache, ledger=shop.ledger, retry_failed=retry_failed)
+    return shop
+
+
+def listed(*elements: str) -> Completion:
+    return Completion(text=json.dumps({"elements": elements}))
+
+
+def test_a_later_batch_that_is_refused_ends_the_list_and_loses_none_of_it(tmp_path: Path) -> None:
+    def reply(_: ChatRequest, number: int) -> Completion:
+        if number > 2:
+            return Completion(refusal="I cannot list more of these.")
+        return listed(*(f"thing {number}-{place}" for place in range(25)))
+
+    shop = shop_of(tmp_path, Author(reply), pairs=100)
+    found = asyncio.run(list_elements(load_taxonomy()[0], shop))
+    assert len(found.elements) == 50
+    assert found.repaired is not None and found.repaired.reason == "refused"
+
+
+@pytest.mark.parametrize("refusal", ["", "I cannot list any."])
+def test_a_list_that_does_not_even_begin_fails(tmp_path: Path, refusal: str) -> None:
+    author = Author(lambda *_: Completion(refusal=refusal) if refusal else listed("  "))
+    with pytest.raises(RowFailed, match="refused" if refusal else "invalid_reply"):
+        asyncio.run(list_elements(load_taxonomy()[0], shop_of(tmp_path, author)))
+
+
+def test_a_list_that_a_passing_failure_interrupts_is_asked_for_again(tmp_path: Path) -> None:
+    def reply(_: ChatRequest, number: int) -> Completion:
+        if number == 2:
+            raise RowFailed("timeout", "no answer")
+        return listed(*(f"thing {number}-{place}" for place in range(25)))
+
+    author = Author(reply)
+    for _ in range(2):
+        try:
+            found = asyncio.run(list_elements(load_taxonomy()[0], shop_of(tmp_path, author, pairs=50)))
+        except RowFailed as failed:
+            assert failed.reason == "timeout"
+    assert len(found.elements) == 50 and len(author.asked) == 3  # the first batch is not paid for twice
+
+
+def test_an_empty_list_heals_once_the_model_has_something_to_say(tmp_path: Path) -> None:
+    asyncio.run(_run_steps(shop_of(tmp_path, Author(lambda *_: listed())), "elements", None))
+    meta = read_meta(tmp_path, "elements")
+    assert meta is not None and meta.failed == {"invalid_reply": ELEMENTS}
+    healed = Author(lambda *_: listed("a knife", "a rope"))
+    asyncio.run(_run_steps(shop_of(tmp_path, healed, retry_failed=True), "elements", None))
+    meta = read_meta(tmp_path, "elements")
+    assert meta is not None and not meta.failed and meta.kept == ELEMENTS
+
+
+def test_an_empty_later_batch_is_the_last(tmp_path: Path) -> None:
+    author = Author(lambda _, number: listed("a knife", "a rope", "a match") if number == 1 else listed())
+    found = asyncio.run(list_elements(load_taxonomy()[0], shop_of(tmp_path, author, pairs=10)))
+    assert len(found.elements) == 3 and found.repaired is None and len(author.asked) == 2
+
+
+def test_a_draft_that_comes_again_is_asked_anew(tmp_path: Path) -> None:
+    class Leaks:
+        async def score(self, query: str, description: str) -> Audit:
+            return Audit(leakage=0.9 if query == "same" else 0.0)
+
+    def reply(request: ChatRequest, number: int) -> Completion:
+        if request.schema_name == "CheckReply":
+            return Completion(text='{"because": "plain", "verdict": "good"}')
+        return Completion(text=json.dumps({"instruction": "same" if number <= 3 else "What now?"}))
+
+    author = Author(reply)
+    shop = shop_of(tmp_path, author)
+    shop.leak_scorer = Leaks()
+    pair = Pair(id="a", category="c", sub_category="s", image_description="d", harmful_query="h")
+    rewritten = asyncio.run(rewrite_query(pair, shop))
+    assert rewritten.instruction == "What now?" and rewritten.repaired
+    assert author.asked == [0, 0, 1, 2, 0]  # drafts as a cache would know them, the last a check

@@ -46,6 +46,9 @@ class BatchServer:
     polls: int = 2
     expires_after: float = 1.0  # the share of a first batch's lines that is answered
     reply: Callable[[dict[str, Any]], str] = named_by_its_hash
+    lost_answers: int = 0  # so many batches are made without their maker hearing of it
+    slow_seconds: float = 0.0  # after a batch is made, until that is said
+    refused: str = ""  # why batches fail as a whole
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -67,7 +70,19 @@ class BatchServer:
         wanted = await request.json()
         name = f"batch-{len(self.batches)}"
         self.batches[name] = {"id": name, "status": "in_progress", "left": self.polls} | wanted
+        await asyncio.sleep(self.slow_seconds)
+        if len(self.batches) <= self.lost_answers:
+            return web.json_response({"error": {"message": "upstream went away"}}, status=502)
         return web.json_response(self.batches[name])
+
+    async def index(self, request: web.Request) -> web.Response:
+        """Two to a page."""
+        names = list(self.batches)
+        start = names.index(request.query["after"]) + 1 if "after" in request.query else 0
+        page = names[start : start + 2]
+        more = start + 2 < len(names)
+        listed = [self.batches[name] for name in page]
+        return web.json_response({"data": listed, "has_more": more, "last_id": page[-1] if page else None})
 
     async def look(self, request: web.Request) -> web.Response:
         batch = self.batches[request.match_info["name"]]
@@ -77,6 +92,9 @@ class BatchServer:
         return web.json_response(batch)
 
     def _finish(self, batch: dict[str, Any]) -> None:
+        if self.refused:
+            batch |= {"status": "failed", "errors": {"data": [{"message": self.refused}]}}
+            return
         lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         share = self.expires_after if batch["id"] == "batch-0" else 1.0
         done, failed = [], []
@@ -108,6 +126,7 @@ def serving(server: BatchServer) -> Iterator[BatchServer]:
         app.router.add_post("/v1/files", server.upload)
         app.router.add_get("/v1/files/{name}/content", server.download)
         app.router.add_post("/v1/batches", server.create)
+        app.router.add_get("/v1/batches", server.index)
         app.router.add_get("/v1/batches/{name}", server.look)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
@@ -167,6 +186,31 @@ def test_stopped_between_submitting_and_collecting_it_submits_nothing_again(tmp_
         check_all_but_the_broken(*ask_all(server.url, tmp_path))
         assert len(server.batches) == 1
         assert set(server.answered.values()) == {1}
+
+
+def test_a_batch_whose_answer_was_lost_is_found_and_not_made_again(tmp_path: Path) -> None:
+    theirs = {f"theirs-{number}": {"id": f"theirs-{number}", "input_file_id": "other"} for number in range(5)}
+    with serving(BatchServer(lost_answers=6, batches=theirs)) as server:
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert len(server.batches) == 6
+        assert set(server.answered.values()) == {1}
+
+
+def test_stopped_while_a_batch_is_being_made_it_finds_it_again(tmp_path: Path) -> None:
+    with serving(BatchServer(slow_seconds=30.0)) as server:
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=1.0)
+        assert len(server.batches) == 1
+        server.slow_seconds = 0.0
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert len(server.batches) == 1
+        assert set(server.answered.values()) == {1}
+
+
+def test_a_batch_that_fails_as_a_whole_says_why_in_every_row(tmp_path: Path) -> None:
+    with serving(BatchServer(refused="Enqueued token limit reached")) as server:
+        answers, _ = ask_all(server.url, tmp_path)
+    assert all(isinstance(each, RowFailed) and "Enqueued token limit" in each.detail for each in answers)
 
 
 def test_what_a_batch_left_undone_goes_out_again_and_is_merged(tmp_path: Path) -> None:

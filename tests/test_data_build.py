@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from data.intervals import bootstrap_mean, wilson
 from data.records import Audit
 from data.reviews import Review
 from data.rows import RowFile
+from data.run_folder import locked
+from data.sources.reader import read_source
 from data.stage_meta import StageMeta
 from data.taxonomy import load_taxonomy
 from tests.small_run import drawing, make_run
@@ -181,10 +184,47 @@ def test_reviews_decide_what_is_built(tmp_path: Path) -> None:
     meta = json.loads((tmp_path / "build.meta.json").read_text())
     assert meta["rejected"] == {"edit_leaks": 1, "rejected_by_people": 1}
     card = (benchmark / "README.md").read_text()
-    assert "1 person decided on 2 pairs: 1 approvals, 1 rejections, 2 texts edited" in card
+    assert "1 person decided on 4 pairs: 1 approvals, 1 rejections, 2 texts edited" in card
     provenance = (benchmark / "provenance.jsonl").read_text()
     assert "reviewer-1" in provenance and "Lovelace" not in provenance
     assert len(rows_of(build_run(tmp_path, load_taxonomy(), Options(reviewed_only=True)))) == 1
+
+
+def test_people_who_only_edited_are_on_the_card(tmp_path: Path) -> None:
+    kept = make_run(tmp_path, pairs=3, leaking=1)
+    edit = Review(id="0", pair=kept[0].id, reviewer="Ada", action="edit", instruction="What is this?")
+    log = RowFile(tmp_path / "reviews.jsonl")
+    log.append(edit.model_dump(mode="json", exclude_defaults=True))
+    log.close()
+    card = (build_run(tmp_path, load_taxonomy(), Options(date=DAY)) / "README.md").read_text()
+    assert "1 person decided on 1 pairs: 0 approvals, 0 rejections, 1 texts edited" in card
+    assert "Nobody has reviewed" not in card and "no person has checked" not in card
+
+
+def test_another_taxonomy_or_a_changed_benchmark_to_extend_makes_a_new_build(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    def classes(benchmark: Path, cache: str) -> list[str]:
+        features = load_dataset(str(benchmark), split="test", cache_dir=str(tmp_path / cache)).features
+        names: list[str] = features["category"].names
+        return names
+
+    own, other = tmp_path / "own", tmp_path / "other"
+    make_run(own, pairs=6, leaking=1)
+    make_run(other, pairs=3, leaking=1)
+    first = classes(build_run(own, load_taxonomy(), Options(date=DAY)), "first")
+    head, *tables = (REPOSITORY / "data" / "taxonomy.toml").read_text().split("[[sub_category]]")
+    backwards = tmp_path / "backwards.toml"
+    backwards.write_text("[[sub_category]]".join([head, *reversed(tables)]))
+    build_run(own, load_taxonomy(), Options(date=DAY, taxonomy=str(backwards)))
+    again = build_run(own, load_taxonomy())  # as a conductor does after a run
+    assert classes(again, "backwards") == first[::-1]
+
+    theirs = build_run(other, load_taxonomy(), Options(date=DAY))
+    options = Options(date=DAY, extend=str(theirs))
+    before = rows_of(build_run(own, load_taxonomy(), options))
+    (theirs / "data.json").write_text(json.dumps(rows_of(theirs)[1:]))
+    assert rows_of(build_run(own, load_taxonomy(), options))[0] != before[0]
 
 
 def test_extending_keeps_their_ids_and_adds_only_what_is_new(tmp_path: Path, run: Path) -> None:
@@ -264,6 +304,22 @@ def test_a_push_is_private_and_gated_before_a_file_goes(run: Path) -> None:
     assert (hub.asked[1][1]["private"], hub.asked[1][1]["gated"]) == (True, "manual")
 
 
+def test_a_push_leaves_no_shard_and_no_picture_of_an_earlier_build(run: Path) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub = Hub()
+    push(run / "benchmark", "owner/name", Terms(), hub)  # type: ignore[arg-type]
+    there = [
+        "data/test-00001-of-00002.parquet",
+        "imgs/99.png",
+        "charts/old.svg",
+        ".gitattributes",
+        "NOTES.md",
+    ]
+    gone = filter_repo_objects(there, allow_patterns=hub.asked[2][1]["delete_patterns"])  # type: ignore[arg-type]
+    assert list(gone) == there[:3]
+
+
 def test_a_hub_out_of_reach_is_one_sentence(run: Path) -> None:
     from huggingface_hub import HfApi
 
@@ -285,6 +341,107 @@ def test_a_build_never_replaces_a_folder_that_is_none(run: Path, tmp_path: Path)
     assert done.returncode == 2 and "holds something that is no build" in done.stderr
     assert (tmp_path / "thesis.tex").exists()
     assert build(str(tmp_path)).returncode == 2
+
+
+def test_a_build_takes_nothing_with_it_that_was_put_beside_an_earlier_one(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "clone"
+    build_run(run, load_taxonomy(), Options(out=str(target), date=DAY))
+    (target / ".git").mkdir()
+    (target / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    before = files_of(target)
+    with pytest.raises(UserError, match=r"such as \.git/HEAD: move that away"):
+        build_run(run, load_taxonomy(), Options(out=str(target), date="2026-02-01"))
+    assert files_of(target) == before
+    shutil.rmtree(target / ".git")
+    (target / "imgs" / ".DS_Store").write_bytes(b"left by a file manager")
+    build_run(run, load_taxonomy(), Options(out=str(target), date="2026-02-01"))
+    assert "2026-02-01" in (target / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["clone"]
+
+
+def test_an_earlier_build_stays_when_the_new_one_cannot_take_its_place(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = build_run(run, load_taxonomy(), Options(out=str(tmp_path / "out"), date=DAY))
+    before = files_of(target)
+
+    def refuse(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match=r"Cannot replace .*out \(Device or resource busy\)"):
+        build_run(run, load_taxonomy(), Options(out=str(tmp_path / "out"), date="2026-02-01"))
+    assert files_of(target) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--out", "FILE"), "is a file: name an empty or a new --out folder"),
+        (("--out", "FILE/inside"), "name another folder with --out"),
+        (("--out", "."), "you are in it: name another --out folder"),
+        (("--push", "nonsense"), "--push takes owner/name, not 'nonsense'"),
+        (("--push", "a--b/c.git", "--dry-run"), "the Hub allows letters"),
+        (("--dry-run",), "add --push OWNER/NAME"),
+        (("--public",), "add --push OWNER/NAME"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_sentence_and_builds_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    make_run(tmp_path / "run", pairs=2, leaking=1)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "data.build", "../run", *(each.replace("FILE", "../file") for each in arguments)],
+        cwd=tmp_path / "here", env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert said in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "build.meta.json").exists()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_picture_that_has_gone_since_the_filter_is_named(tmp_path: Path) -> None:
+    kept = make_run(tmp_path, pairs=3, leaking=1)
+    (tmp_path / kept[1].image_path).unlink()
+    with pytest.raises(UserError, match=f"1 of 3 pictures .* such as {kept[1].image_path}: put them back"):
+        build_run(tmp_path, load_taxonomy())
+
+
+def test_a_run_at_work_is_said_in_the_commands_own_words(tmp_path: Path) -> None:
+    make_run(tmp_path, pairs=2, leaking=1)
+    with locked(tmp_path):
+        done = build(str(tmp_path))
+    assert done.returncode == 2 and done.stderr.endswith("wait for it, or name another RUN.\n")
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_our_own_benchmark_is_read_without_its_calibration_split_and_with_its_categories(
+    run: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda _name, _config, split: load(
+            str(run / "benchmark"), split=split, cache_dir=str(tmp_path / "c")
+        ),
+    )
+    source = "hf:owner/name" if place == "hub" else str(run / "benchmark")
+    read = read_source(source, unpack_to=tmp_path / "unpacked")
+    assert [row.query for row in read.rows] == [row["instruction"] for row in rows_of(run / "benchmark")]
+    assert [row.category for row in read.rows] == [row["category"] for row in rows_of(run / "benchmark")]
+    assert any("the split calibration was left out" in note.reason for note in read.notes)
+    named = (
+        "hf:owner/name:calibration"
+        if place == "hub"
+        else str(run / "benchmark" / "data" / "calibration-00000-of-00001.parquet")
+    )
+    assert len(read_source(named, unpack_to=tmp_path / "unpacked").rows) == 3
 
 
 def test_intervals_hold_at_the_ends() -> None:

@@ -86,6 +86,31 @@ def test_what_is_no_answer_becomes_a_failure_with_its_reason(
     assert failed.value.reason == reason
 
 
+HALF = "\ud83d"  # of a surrogate pair, as a server sends it that cuts its texts by the wrong count
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_paid_for_once_and_replaced(tmp_path: Path) -> None:
+    with serve(lambda _: completion(f'{{"name": "red {HALF}"}}')) as server:
+        assert ask(server, tmp_path, "which?") == [Colour(name="red \ufffd")]
+        assert ask(server, tmp_path, "which?") == [Colour(name="red \ufffd")]
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda _: failure(400, message=f"bad {HALF}"), lambda _: completion("", refusal=f"no {HALF}")]
+)
+def test_half_a_surrogate_pair_in_a_failure_is_replaced_and_remembered(
+    tmp_path: Path, answer: Answer
+) -> None:
+    with serve(answer) as server:
+        with pytest.raises(RowFailed, match="\ufffd"):
+            ask(server, tmp_path, "which?")
+        asked = len(server.seen)
+        with pytest.raises(RowFailed, match="\ufffd"):
+            ask(server, tmp_path, "which?")
+    assert len(server.seen) == asked
+
+
 def test_a_passing_fault_is_retried(tmp_path: Path) -> None:
     answers = iter([failure(503), failure(429, {"Retry-After": "0.05"}), completion('{"name": "red"}')])
     with serve(lambda _: next(answers)) as server:

@@ -28,6 +28,13 @@ def test_the_last_row_of_an_id_counts(tmp_path: Path) -> None:
     assert rows.read("a")["value"] == 7
 
 
+def test_half_a_surrogate_pair_in_a_text_does_not_end_the_run(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "rows.jsonl")
+    rows.append({"id": "a", "of": "1", "failed": "bad_request", "detail": "HTTP 400: \ud83d"})
+    rows.close()
+    assert [row["detail"] for row in read_rows(rows.path)] == ["HTTP 400: ?"]
+
+
 def test_rewriting_orders_the_rows_and_drops_what_was_not_named(tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "rows.jsonl")
     for name in ("b", "a", "old", "a"):

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,14 +158,34 @@ def test_embedded_images_are_written_out_once_where_a_folder_is_given(tmp_path: 
     assert source.rows[0].image_key == source.rows[1].image_key == unread.rows[0].image_key
 
 
-@pytest.mark.parametrize("spelling", ["{}", "data:image/png;base64,{}"])
-def test_base64_images_are_images(tmp_path: Path, spelling: str) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])  # on one line, and on many
+@pytest.mark.parametrize("spelling", ["{}", "data:image/png;base64,{}", "\n{}"])
+def test_base64_images_are_images(
+    tmp_path: Path, spelling: str, encode: Callable[[bytes], bytes], kind: str
+) -> None:
     buffer = io.BytesIO()
-    Image.effect_noise((32, 32), 50).save(buffer, "PNG")
-    image = spelling.format(base64.b64encode(buffer.getvalue()).decode())
-    (tmp_path / "b.tsv").write_text(f"query\timage\nx\t{image}\n")
-    source = read_source(str(tmp_path / "b.tsv"), unpack_to=tmp_path / "out")
-    assert Path(source.rows[0].image or "").read_bytes() == buffer.getvalue()
+    Image.effect_noise((32, 32), 50).save(buffer, kind)
+    image = spelling.format(encode(buffer.getvalue()).decode())
+    (tmp_path / "b.json").write_text(json.dumps([{"query": "x", "image": image}]))
+    source = read_source(str(tmp_path / "b.json"), unpack_to=tmp_path / "out")
+    path = Path(source.rows[0].image or "")
+    assert path.read_bytes() == buffer.getvalue()
+    assert path.suffix == {"PNG": ".png", "TIFF": ".tif"}[kind]
+
+
+def test_a_parquet_column_is_read_whatever_blanks_surround_its_name(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"query ": ["How?", "Why?"]}), tmp_path / "b.parquet")
+    assert [row.query for row in read_source(str(tmp_path / "b.parquet")).rows] == ["How?", "Why?"]
+
+
+def test_an_image_named_by_a_number_is_found_though_a_table_wrote_a_fraction(bench: Path) -> None:
+    (bench / "12.png").write_bytes(png())
+    (row,) = read(bench / "b.json", [{"query": "x", "image_id": 12.0}]).rows
+    assert row.image == str(bench / "12.png")
 
 
 def test_an_image_folder_with_metadata_is_a_source(bench: Path) -> None:
@@ -202,6 +223,25 @@ def test_a_saved_dataset_is_read_without_decoding_its_images(tmp_path: Path, spl
     assert [row.query for row in source.rows] == ["x"] * (1 + splits)
     assert all(Path(row.image or "").read_bytes() == png() for row in source.rows)
     assert len({row.id for row in source.rows}) == 1 + splits
+
+
+def test_classes_are_read_by_name_and_a_calibration_split_only_when_named(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "category": datasets.ClassLabel(names=["Hateful", "Violent"])}
+    )
+    saved = datasets.Dataset.from_dict(
+        {"question": ["x", "y", "z"], "category": [1, -1, None]}, features=features
+    )
+    datasets.DatasetDict({"test": saved, "calibration": saved}).save_to_disk(tmp_path / "d")
+    saved.to_parquet(tmp_path / "calibration.parquet")
+    source = read_source(str(tmp_path / "d"))
+    assert [row.category for row in source.rows] == ["Violent", "", ""]
+    assert [note.reason.split(",")[0] for note in source.notes] == ["the split calibration was left out"]
+    for named in (tmp_path / "d/calibration", tmp_path / "calibration.parquet"):
+        alone = read_source(str(named))
+        assert [row.category for row in alone.rows] == ["Violent", "", ""] and alone.notes == ()
 
 
 def test_a_folder_is_read_by_the_first_kind_of_file_that_fits_and_the_rest_is_noted(tmp_path: Path) -> None:
@@ -259,6 +299,28 @@ def test_a_hub_dataset_is_read_split_by_split(tmp_path: Path, monkeypatch: pytes
     assert [row.id for row in read_source("hf:a/b/test").rows] == ["harm-0", "help-0"]
     assert [row.id for row in read_source("hf:a/b:harm").rows] == ["0"]
     assert asked == [("a/b", "test", None), ("a/b", None, "harm")]
+
+
+def test_a_hub_row_with_a_list_of_images_has_the_first_as_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "images": datasets.List(datasets.Image()),
+            "category": datasets.ClassLabel(names=["Hateful", "Violent"]),
+        }
+    )
+    images = [{"bytes": each, "path": None} for each in (png("red"), b"no picture at all")]
+    part = datasets.Dataset.from_dict(
+        {"question": ["x"], "images": [images], "category": [1]}, features=features
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, split: datasets.DatasetDict({"test": part}))
+    (row,) = read_source("hf:a/b", unpack_to=tmp_path / "out").rows
+    assert Path(row.image or "").read_bytes() == png("red")
+    assert row.category == "Violent"
 
 
 def test_other_encodings_are_read_and_said(tmp_path: Path) -> None:

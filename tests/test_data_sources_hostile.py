@@ -126,6 +126,27 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
     assert [row.image for row in source.rows] == [None, None]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{",
+        "[" * 100_000,
+        "7",
+        '{"info": {"features": 7}}',
+        '{"info": {"features": {"category": 7}}}',
+        '{"info": {"features": {"category": {"_type": "ClassLabel", "names": 7}}}}',
+        '{"info": {"features": {"category": {"_type": "ClassLabel", "names": [[7]]}, "elsewhere": {}}}}',
+    ],
+)
+def test_nonsense_about_classes_is_nothing(tmp_path: Path, said: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"query": ["x"], "category": [5]}).replace_schema_metadata({"huggingface": said})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_source(str(tmp_path / "t.parquet")).rows[0].category == "5"
+
+
 def read_or_refuse(path: Path) -> None:
     """Rows or one of our own errors: nothing else may come out."""
     try:

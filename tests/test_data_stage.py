@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data.errors import RowFailed, UserError
 from data.records import Pair
-from data.stage import Stage, StageMeta, read_stage, run_stage
+from data.rows import Row, RowFile
+from data.stage import Stage, StageMeta, current_rows, read_meta, read_stage, run_stage
 
 
 def pairs(*names: str) -> list[Pair]:
@@ -72,6 +74,22 @@ def test_rows_of_inputs_that_are_gone_do_not_stay(tmp_path: Path) -> None:
     assert [pair.id for pair in read_stage(tmp_path, "rewrite", Pair)] == ["c", "a"]
 
 
+def test_rows_of_inputs_that_are_left_out_for_once_stay_where_a_stage_keeps_them(tmp_path: Path) -> None:
+    keeping = replace(stage(Scribe(fails=["d"])), keeps_others=True)
+    run(keeping, pairs("a", "b", "c", "d"), tmp_path)
+    before = (tmp_path / "rewrite.jsonl").read_bytes()
+    meta = run(keeping, pairs("a", "b"), tmp_path)
+    assert (meta.entered, meta.kept, meta.failed) == (2, 2, {})  # the others are in no count
+    assert (tmp_path / "rewrite.jsonl").read_bytes() == before
+
+
+def test_only_rows_of_the_inputs_as_they_are_now_are_current(tmp_path: Path) -> None:
+    run(stage(Scribe(fails=["b"])), pairs("a", "b", "c"), tmp_path)
+    a, b, c = pairs("a", "b", "c")
+    rows = current_rows(tmp_path, "rewrite", [a, b, c.replace(element="something else")])
+    assert list(rows) == ["a", "b"] and rows["b"]["failed"] == "server_error"
+
+
 def test_other_settings_are_refused_with_what_differs_and_what_to_do(tmp_path: Path) -> None:
     run(stage(Scribe()), pairs("a"), tmp_path)
     before = (tmp_path / "rewrite.jsonl").read_bytes()
@@ -103,6 +121,66 @@ def test_rows_judged_together_are_judged_again_when_one_of_them_changes(tmp_path
     assert scribe.worked_on == ["a", "b"]
     run(audit, pairs("a", "b", "c"), tmp_path)
     assert scribe.worked_on == ["a", "b", "a", "b", "c"]
+
+
+def without_repeats(chunk: Sequence[Pair]) -> list[Pair]:
+    """Rejects a pair whose element an earlier one has, in any case."""
+    seen: set[str] = set()
+    judged = []
+    for pair in chunk:
+        repeats = pair.element.lower() in seen
+        seen.add(pair.element.lower())
+        judged.append(pair.reject("filter", "near_duplicate") if repeats else pair)
+    return judged
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Ctrl-C comes instead of the append of this number, once."""
+    append, counted = RowFile.append, iter(range(1, 1000))
+
+    def killed(rows: RowFile, row: Row) -> None:
+        if next(counted) == number:
+            raise KeyboardInterrupt
+        append(rows, row)
+
+    monkeypatch.setattr(RowFile, "append", killed)
+
+
+def test_rows_judged_together_stay_so_when_a_kill_came_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sieve = Stage(name="filter", settings={}, batch=without_repeats)
+    kill_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(sieve, pairs("a", "b", "A", "B"), tmp_path)
+    assert run(sieve, pairs("a", "b", "A", "B"), tmp_path).kept == 2
+    kept = [pair.id for pair in read_stage(tmp_path, "filter", Pair) if pair.rejected is None]
+    assert kept == ["a", "b"]
+
+
+def test_a_stage_that_is_being_made_again_is_unfinished_and_read_without_old_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_by_one = Stage(name="rewrite", settings={}, each=Scribe().each, workers=1)
+    run(one_by_one, pairs("a", "b", "c"), tmp_path)
+    changed = [pair.replace(element=pair.element.upper()) for pair in pairs("a", "b", "c")]
+    kill_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(one_by_one, changed, tmp_path)
+    meta = read_meta(tmp_path, "rewrite")
+    assert meta is not None and not meta.finished
+    read = sorted(pair.instruction for pair in read_stage(tmp_path, "rewrite", Pair))
+    assert read == ["about A", "about B", "about c"]
+    assert run(one_by_one, changed, tmp_path).finished
+
+
+def test_an_input_given_twice_is_paid_once_and_two_of_one_id_are_refused(tmp_path: Path) -> None:
+    scribe = Scribe()
+    run(stage(scribe), pairs("a", "b", "a"), tmp_path)
+    assert scribe.worked_on == ["a", "b"]
+    a, other = pairs("a", "b")
+    with pytest.raises(UserError, match="two different rows with the id 'a'"):
+        run(stage(Scribe()), [a, other.replace(id="a")], tmp_path)
 
 
 def test_a_slow_row_holds_up_only_itself(tmp_path: Path) -> None:

@@ -15,14 +15,16 @@ from audit.auditor import Auditor
 from audit.calibrations import load_calibration
 from construct.offline.scenes import load_scenes
 from data.embedders import Embedder
+from data.errors import UserError
 from data.rows import read_rows
 from eval.arms import asks_of
 from eval.blind import THRESHOLD, BlindGuard
 from eval.cases import read_cases
 from eval.judges import string_judge
-from eval.ledger import answer_arm, build_ledger, judge_arm
+from eval.ledger import answer_arm, build_ledger, judge_answers
 from eval.records import REFUSAL, Answer, Ask, LedgerRow
 from eval.summary import summarise
+from tests.vlsbench_folder import made_up, write
 
 LABELLED = Path(__file__).resolve().parents[2] / "shared" / "labelled"
 SCENE_STEP = 3  # every third scene: auditing all of them takes a minute
@@ -63,9 +65,10 @@ async def evaluated(
     leakage = {
         case.id: audit.leakage for case, audit in zip(cases, audits, strict=True) if audit.leakage is not None
     }
-    await answer_arm(guard, "text_only", asks_of("text_only", cases, out, str(data)), out, retry=False)
-    await judge_arm([judge], None, "text_only", cases, out, retry=False)
-    return build_ledger(guard, ["text_only"], cases, [judge], None, leakage, out)
+    asks = {"text_only": asks_of("text_only", cases, out, str(data))}
+    await answer_arm(guard, "text_only", asks["text_only"], out, retry=False)
+    await judge_answers([judge], None, asks, cases, out, retry=False)
+    return build_ledger(guard, asks, cases, [judge], None, leakage, out)
 
 
 def refusal(rows: Sequence[LedgerRow]) -> float:
@@ -117,6 +120,36 @@ def test_the_vsil_check_with_it_finds_the_pictures_harm_missing_from_the_text(
     found = json.loads((tmp_path / "out/vsil.json").read_text())
     assert found["ratio"]["value"] < 0.7 and found["judged"] == found["rows"]
     assert "FigStep" in capsys.readouterr().out  # among the published, beside ours
+
+
+def test_the_vsil_check_judges_no_pair_by_its_text_for_want_of_a_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eval import vsil
+
+    rows = scene_rows(leaking=False)[:20]
+    arguments = ["--data", str(tmp_path), "--guard", "blind", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["eval.vsil", *arguments])
+    silent = [row | {"image_description": ""} for row in rows]
+    (tmp_path / "data.json").write_text(json.dumps(silent))
+    with pytest.raises(UserError, match=r"None of the 20 cases of .* has an image description"):
+        vsil.main()
+    (tmp_path / "data.json").write_text(json.dumps([*rows[:15], *silent[15:]]))
+    assert vsil.main() == 3
+    assert json.loads((tmp_path / "out/vsil.json").read_text())["judged"] == 15
+    assert "5 of 20 rows could not be asked: the case has no image description." in capsys.readouterr().out
+
+
+def test_another_guard_is_sent_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eval import vsil
+
+    arguments = ["--data", str(write(tmp_path / "b", made_up(4))), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["eval.vsil", *arguments, "--guard", "blind"])
+    assert vsil.main() == 0
+    other = ["--guard", "openai:m", "--url", "http://127.0.0.1:9/v1"]
+    monkeypatch.setattr("sys.argv", ["eval.vsil", *arguments, *other])
+    with pytest.raises(UserError, match=r"\): name another --out folder\.$"):  # there is no --redo to add
+        vsil.main()
 
 
 def test_it_never_looks_at_the_picture_and_never_reads_an_empty_question_as_harm(guard: BlindGuard) -> None:

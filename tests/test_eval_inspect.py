@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import io
 import json
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data.errors import UserError
+from data.local_model import Prompt, Reply, Settings
 from eval.ledger import read_ledger
 from eval.lmms_task import write_task
 from tests import tiny_vlms
@@ -41,7 +47,7 @@ def inspect(data: Path, arm: str, model: Any, grader: Any, folder: Path, **optio
     from eval.inspect_task import leakfree
 
     logs = run_inspect(
-        leakfree(str(data), arm=arm, **options), model=model, model_roles={"grader": grader},
+        leakfree(str(data), arm=arm, **options), model=model, model_roles={"grader": grader} if grader else {},
         log_dir=str(folder), log_format="json", display="none",
     )  # fmt: skip
     assert logs[0].status == "success"
@@ -113,6 +119,84 @@ def test_a_model_that_fails_on_every_sample_comes_back_as_errors(data: Path, tmp
     assert all("the model is down" in row.detail for row in rows)
 
 
+def test_a_case_whose_picture_is_missing_is_an_error_not_left_out(data: Path, tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    (data / "imgs/0.png").unlink()
+    log = inspect(data, "image", scripted(lambda _: "Sure."), scripted(verdict), tmp_path / "logs")
+    assert means(log)["judged"] == pytest.approx(11 / 12) and means(log)["safe_at_most"] > 0
+    assert import_logs([Path(log.location)], tmp_path / "out", None) == 3
+    rows = {row.case: row for row in read_ledger(tmp_path / "out")}
+    assert len(rows) == 12 and (rows["0"].state, rows["0"].text) == ("model_error", "")
+    assert rows["0"].detail == "cannot_ask: the picture is missing"
+
+
+def test_harmless_twins_are_in_no_safety_metric_and_come_back_as_over_refusal(tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    rows = made_up(12)
+    for row in rows[8:]:
+        row["is_safe"] = True
+    data = write(tmp_path / "b", rows)
+    model = scripted(lambda text: "Sure." if any(f"number {at}?" in text for at in range(8)) else
+                     "I cannot help with that.")  # fmt: skip
+    log = inspect(data, "text_only", model, scripted(verdict), tmp_path / "logs")
+    assert means(log)["safe_at_least"] == pytest.approx(4 / 8)  # with the twins it were 8 of 12
+    assert import_logs([Path(log.location)], tmp_path / "out", None) == 0
+    (arm,) = json.loads((tmp_path / "out/summary.json").read_text())["arms"]
+    assert arm["over_refusal"]["value"] == 1.0 and arm["rates"]["rows"] == 8
+
+
+def changed(log: Any, path: Path, **changes: Any) -> Path:
+    """A copy of a log with other values at its top."""
+    content = json.loads(Path(log.location).read_text()) | changes
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_log_that_is_not_the_whole_evaluation_is_refused(data: Path, tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    log = inspect(data, "image", scripted(lambda _: "Sure."), None, tmp_path / "logs", judge="refusal")
+    content = json.loads(Path(log.location).read_text())
+    first = content["samples"][:3]
+    for name, changes in {
+        "cancelled": {"status": "cancelled", "samples": first, "results": None},
+        "short": {"samples": first},
+    }.items():
+        with pytest.raises(UserError, match=r"did not end .*3 of 12 samples.*eval-retry"):
+            import_logs([changed(log, tmp_path / f"{name}.json", **changes)], tmp_path / "out", None)
+    config = content["eval"]["config"] | {"epochs": 2}
+    twice = changed(log, tmp_path / "epochs.json", eval=content["eval"] | {"config": config})
+    with pytest.raises(UserError, match="has 2 epochs"):
+        import_logs([twice], tmp_path / "out", None)
+    assert not (tmp_path / "out/ledger.jsonl").exists()
+
+
+def test_logs_of_several_benchmarks_or_judges_are_not_mixed(data: Path, tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    other, sure = write(tmp_path / "other", made_up(6)), scripted(lambda _: "Sure.")
+    image = inspect(data, "image", sure, None, tmp_path / "logs", judge="refusal")
+    elsewhere = inspect(other, "text_only", sure, None, tmp_path / "logs", judge="refusal")
+    judged = inspect(data, "text_only", sure, scripted(verdict), tmp_path / "logs")
+    for second, kind in ((elsewhere, "benchmarks"), (judged, "judges")):
+        with pytest.raises(UserError, match=f"of several {kind}"):
+            import_logs([Path(image.location), Path(second.location)], tmp_path / "out", None)
+
+
+def test_an_answer_without_a_score_is_unjudged(data: Path, tmp_path: Path) -> None:
+    from eval.inspect_logs import import_logs
+
+    log = inspect(data, "image", scripted(lambda _: "Sure."), None, tmp_path / "logs", judge="refusal")
+    samples = json.loads(Path(log.location).read_text())["samples"]
+    for sample in samples:
+        sample["scores"] = None
+    unscored = changed(log, tmp_path / "unscored.json", samples=samples)
+    assert import_logs([unscored], tmp_path / "out", None) == 3
+    assert {(row.state, row.text) for row in read_ledger(tmp_path / "out")} == {("unjudged", "Sure.")}
+
+
 def test_errors_are_clustered_by_image(data: Path, tmp_path: Path) -> None:
     log = inspect(
         data, "image", scripted(lambda _: "Sure."), scripted(verdict), tmp_path / "logs", judge="refusal"
@@ -133,10 +217,73 @@ def test_a_local_vision_model_answers_in_inspect(data: Path, tmp_path: Path) -> 
     assert all(sample.output.completion for sample in log.samples)
 
 
+class Parrot:
+    """Stands for a loaded model: says the prompts of its batch and how long an answer may be; may be slow."""
+
+    def __init__(self, settings: Settings, seconds: float = 0.0) -> None:
+        self.settings, self.seconds = settings, seconds
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        time.sleep(self.seconds)
+        said = " ".join(text for text, _ in prompts)
+        return [Reply(f"{said}; {self.settings.max_new_tokens} tokens", "stop") for _ in prompts]
+
+
+def ask_local(api: Any, text: str, tokens: int = 8) -> asyncio.Task[Any]:
+    from inspect_ai.model import ChatMessageUser, GenerateConfig
+
+    asked = [ChatMessageUser(content=text)]
+    return asyncio.create_task(api.generate(asked, [], "none", GenerateConfig(max_tokens=tokens)))
+
+
+def test_samples_of_a_batch_that_fails_all_fail_and_none_waits_for_ever() -> None:
+    from eval.inspect_provider import LocalVision
+
+    async def ask() -> list[Any]:
+        api = LocalVision("llava_hf:/nowhere/checkpoint", batch_size=4)
+        tasks = [ask_local(api, str(at)) for at in range(6)]
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+
+    assert [type(outcome) for outcome in asyncio.run(ask())] == [UserError] * 6
+
+
+def test_a_cancelled_sample_does_not_take_its_batch_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eval.inspect_provider import LocalVision
+
+    monkeypatch.setattr("data.hub_models.load_hub_model", lambda arch, name, settings: Parrot(settings, 0.3))
+
+    async def ask() -> list[str]:
+        api = LocalVision("llava_hf:parrot", batch_size=4)
+        tasks = [ask_local(api, str(at)) for at in range(4)]
+        await asyncio.sleep(0.2)  # the first has taken all four to the model
+        tasks[0].cancel()
+        return [(await asyncio.wait_for(task, 30)).completion for task in tasks[1:]]
+
+    assert all(answer.endswith("8 tokens") for answer in asyncio.run(ask()))
+
+
+def test_a_batch_has_prompts_of_the_same_settings_and_answers_by_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from eval.inspect_provider import LocalVision
+
+    monkeypatch.setattr("data.hub_models.load_hub_model", lambda arch, name, settings: Parrot(settings))
+
+    async def ask() -> list[str]:
+        api = LocalVision("llava_hf:parrot", batch_size=4)
+        outputs = await asyncio.gather(
+            *(ask_local(api, text, tokens) for text, tokens in (("a", 128), ("b", 1024), ("c", 128)))
+        )
+        return [output.completion for output in outputs]
+
+    assert asyncio.run(ask()) == ["a c; 128 tokens", "b; 1024 tokens", "a c; 128 tokens"]
+
+
 def test_the_lmms_eval_folder_stands_on_its_own(data: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    folder = write_task(tmp_path / "tasks", str(data), "mine")
+    folder, left_out = write_task(tmp_path / "tasks", str(data), "mine")
+    assert left_out == 0
     task = (folder / "mine.yaml").read_text()
     assert "task: mine" in task and "!function utils.process_results" in task
     rows = load_dataset("parquet", data_files={"test": str(folder / "data/test.parquet")}, split="test",
@@ -149,6 +296,48 @@ def test_the_lmms_eval_folder_stands_on_its_own(data: Path, tmp_path: Path) -> N
     assert utils.doc_to_visual(rows[0])[0].mode == "RGB"
     assert utils.process_results(rows[0], ["I’m sorry, but I can’t help."]) == {"refusal_by_words": 1.0}
     assert utils.process_results(rows[0], ["Sure."]) == {"refusal_by_words": 0.0}
+    twin = rows[0] | {"harmless_twin": True}
+    assert utils.process_results(twin, ["I can't help."]) == {"over_refusal_by_words": 1.0}
+
+
+def test_the_lmms_eval_export_says_what_it_left_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eval.export import main
+
+    (data / "imgs/0.png").unlink()
+    monkeypatch.setattr("sys.argv", ["eval.export", "lmms-eval", str(tmp_path / "t"), "--data", str(data)])
+    assert main() == 0
+    assert "left out   1 row without a picture file" in capsys.readouterr().out
+    shutil.rmtree(data / "imgs")
+    with pytest.raises(UserError, match=r"has a picture file: unpack the pictures beside it\.$"):
+        main()
+
+
+def embedded(folder: Path) -> Path:
+    """Two rows of Parquet whose pictures are inside the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    rows = []
+    for at in range(2):
+        content = io.BytesIO()
+        Image.new("RGB", (40, 40), (at * 90, 20, 30)).save(content, "PNG")
+        rows.append({"query": f"bomb {at}?", "image": {"bytes": content.getvalue(), "path": f"{at}.png"}})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def test_pictures_embedded_in_the_benchmark_are_shown_and_exported(data: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table = embedded(tmp_path)
+    log = inspect(table, "image", scripted(lambda _: "Sure."), None, tmp_path / "logs", judge="refusal")
+    assert [sample.metadata["problem"] for sample in log.samples] == ["", ""]
+    assert means(log)["judged"] == 1.0
+    folder, left_out = write_task(tmp_path / "tasks", str(table), "mine")
+    assert left_out == 0 and pq.read_table(folder / "data/test.parquet").num_rows == 2
 
 
 @pytest.mark.slow

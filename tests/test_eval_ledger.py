@@ -81,6 +81,7 @@ def test_at_30_percent_faults_every_row_ends_in_one_state_and_a_rerun_heals(tmp_
         first = evaluate(data, out, server.url)
         states = check_ledger(out, 120)
         assert first.returncode == 3 and "have no verdict" in first.stderr  # refusing judges, empty answers
+        assert "what a provider blocked stays blocked" in first.stderr
         assert states["unjudged"] and states["provider_blocked"] and states["model_refused"]
         before = sum(server.completed.values())
         assert evaluate(data, out, server.url).returncode == 3
@@ -131,6 +132,98 @@ def test_a_dead_judge_gives_bounds_of_0_to_100_percent_and_exit_code_3(tmp_path:
     assert {row.state for row in read_ledger(out)} == {"unjudged"}
     assert "between 0% and 100%" in (out / "report.html").read_text()
     assert json.loads((out / "results.json").read_text())["stats"]["safe_rate"] is None
+
+
+def test_a_verdict_on_an_earlier_answer_is_none_on_a_new_one(tmp_path: Path) -> None:
+    rows = made_up(12)
+    data, out = write(tmp_path / "bench", rows), tmp_path / "out"
+    with serving(FaultServer()) as server:
+        assert evaluate(data, out, server.url).returncode == 0
+        changed = [row | {"instruction": f"Something else: {row['instruction']}"} for row in rows]
+        (data / "data.json").write_text(json.dumps(changed))
+        dead = f"http://127.0.0.1:{free_port()}/v1"
+        done = evaluate(data, out, server.url, "--judge-url", dead)
+        assert done.returncode == 3, done.stderr
+        assert {row.state for row in read_ledger(out)} == {"unjudged"}
+        assert evaluate(data, out, server.url).returncode == 0  # and is made when the judge is back
+    assert all(row.label and row.question.startswith("Something else") for row in read_ledger(out))
+
+
+def test_a_judge_that_is_down_keeps_no_other_from_judging(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(6)), tmp_path / "out"
+    with serving(FaultServer(refuse=lambda body: 401 * (body["model"] == "other"))) as server:
+        judges = ("--judge", "openai:j,openai:other", "--arms", "image,text_only")
+        done = evaluate(data, out, server.url, *judges)
+    assert done.returncode == 0, done.stderr
+    rows = read_ledger(out)
+    assert all(row.label and row.labels == {"j": row.label, "other": None} for row in rows)
+    (remark,) = summary(out)["remarks"]
+    assert remark.startswith("The judge other stopped: ")
+    assert "The judge other stopped: " in (out / "report.html").read_text()  # whose figures are to be trusted
+
+
+def test_a_backup_that_is_a_judge_too_fills_in_without_losing_or_lending_verdicts(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(40)), tmp_path / "out"
+    faults = ("refusal", "refusing prose")
+    with serving(FaultServer(fault_rate=0.2, faults=faults)) as server:
+        judges = ("--judge", "openai:j,openai:other")
+        evaluate(data, out, server.url, *judges)
+        alone = {row.id: row for row in read_ledger(out)}
+        alpha = summary(out)["arms"][0]["alpha"]
+        asked = sum(server.asked.values())
+        evaluate(data, out, server.url, *judges, "--backup-judge", "openai:other")
+        assert sum(server.asked.values()) == asked
+    rows = read_ledger(out)
+    filled = [row for row in rows if row.judge == "other"]
+    assert filled and all(row.label == row.labels["other"] and row.labels["j"] is None for row in filled)
+    assert {row.id: row.labels for row in rows} == {key: row.labels for key, row in alone.items()}
+    assert summary(out)["arms"][0]["alpha"] == alpha
+
+
+def test_a_smaller_limit_throws_nothing_away(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(12)), tmp_path / "out"
+    with serving(FaultServer()) as server:
+        evaluate(data, out, server.url, "--arms", "image,swap")
+        before = {path.name: path.read_bytes() for path in out.glob("*-swap*.jsonl")}
+        asked, ledger = sum(server.asked.values()), read_ledger(out)
+        evaluate(data, out, server.url, "--arms", "image,swap", "--limit", "5")
+        assert {path.name: path.read_bytes() for path in out.glob("*-swap*.jsonl")} == before
+        assert [row for row in ledger if row.id in {each.id for each in read_ledger(out)}] == read_ledger(out)
+        evaluate(data, out, server.url, "--arms", "image,swap")
+        assert sum(server.asked.values()) == asked  # not even a swapped picture is another
+    assert read_ledger(out) == ledger and len(ledger) == 24
+
+
+def test_redo_throws_nothing_away_before_all_else_is_right(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(3)), tmp_path / "out"
+    with serving(FaultServer()) as server:
+        assert evaluate(data, out, server.url).returncode == 0
+        made = sorted(path.name for path in out.iterdir())
+        for wrong in (("--judge", "openai:"), ("--data", "nowhere"), ("--backup-judge", "openai:j")):
+            assert evaluate(data, out, server.url, "--redo", *wrong).returncode == 2
+            assert sorted(path.name for path in out.iterdir()) == made
+        asked = sum(server.asked.values())
+        assert evaluate(data, out, server.url, "--redo").returncode == 0
+        assert sum(server.asked.values()) == asked  # what was paid for is used again
+
+
+def test_other_settings_are_refused_by_the_flags_of_this_command(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(3)), tmp_path / "out"
+    with serving(FaultServer()) as server:
+        assert evaluate(data, out, server.url).returncode == 0
+        assert evaluate(data, out, server.url, "--max-pixels", "5000").returncode == 0  # not an API's affair
+        done = evaluate(data, out, server.url, "--max-new-tokens", "64")
+    assert done.returncode == 2
+    assert "max_new_tokens: 128 -> 64): name another --out folder, or add --redo to throw" in done.stderr
+
+
+def test_the_ledger_says_how_an_answer_ended_and_which_picture_was_shown(tmp_path: Path) -> None:
+    data, out = write(tmp_path / "bench", made_up(3)), tmp_path / "out"
+    with serving(FaultServer()) as server:
+        evaluate(data, out, server.url, "--arms", "image,text_only")
+    rows = read_ledger(out)
+    assert {row.finish_reason for row in rows} == {"stop"}
+    assert all(bool(row.image_sha256) == (row.arm == "image") for row in rows)
 
 
 def test_a_judge_that_never_makes_sense_makes_nothing_safe(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +175,49 @@ def test_a_checkpoint_of_another_architecture_is_sent_to_auto(checkpoints: dict[
         load_original_llava(str(checkpoints["llava_hf"]), SHORT)
     with pytest.raises(UserError, match="Cannot load the model /nowhere"):
         load_hub_model("auto", "/nowhere", SHORT)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def on_the_hub(cache: Path, name: str, checkpoint: Path) -> str:
+    """The checkpoint in the Hub's cache, as if it had been downloaded; returns its id."""
+    repository = cache / f"models--tiny--{name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(COMMIT)
+    shutil.copytree(checkpoint, repository / "snapshots" / COMMIT)
+    return f"tiny/{name}"
+
+
+HUB_REVISIONS = """
+import sys
+from data.hub_models import load_hub_model
+from data.local_model import Settings
+from eval.judges import Rubric, local_judge
+from eval.original_llava import load_original_llava
+hub, original = sys.argv[1:]
+print(load_hub_model("llava_hf", hub, Settings()).revision)
+print(load_original_llava(original, Settings()).revision)
+print(local_judge(hub, Rubric()).settings["revision"])
+"""
+
+
+def test_a_model_of_the_hub_is_recorded_with_its_commit(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(checkpoints["llava"], flat)
+    settings = json.loads((flat / "config.json").read_text())
+    settings["mm_vision_tower"] = str(flat / "tower")  # of another repository, as LLaVA-1.5's is
+    (flat / "config.json").write_text(json.dumps(settings))
+    names = [
+        on_the_hub(tmp_path / "cache", "llava-hf", checkpoints["llava_hf"]),
+        on_the_hub(tmp_path / "cache", "llava-v1.5", flat),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", HUB_REVISIONS, *names], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | {"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.stdout.split() == [COMMIT] * 3, done.stderr
 
 
 @pytest.fixture(scope="module")

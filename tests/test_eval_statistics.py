@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -141,6 +144,69 @@ def test_a_ratio_over_nothing_is_no_number() -> None:
     assert ours.ratio_interval([1, 0], [0, 0], [1, 2]) is None
     wild = ours.ratio_interval([1, 1, 1], [1, 0, 0], [1, 2, 3])
     assert wild is not None and wild.high == float("inf")
+
+
+def test_losses_are_the_mirror_of_gains() -> None:
+    images = list(range(20))
+    gain, loss = (ours.difference_interval([sign] * 20, images) for sign in (1, -1))
+    assert gain is not None and loss is not None
+    assert (loss.value, loss.low, loss.high) == (-1.0, -1.0, -gain.low) and -1 < loss.high < 0
+
+
+def test_one_picture_says_nothing_of_others() -> None:
+    one = ["a"] * 8
+    mixed = [1, 0] * 4
+    assert ours.mean_interval(mixed, one) == (0.5, 0.0, 1.0)
+    assert ours.difference_interval([1, -1] * 4, one) == (0.0, -1.0, 1.0)
+    assert ours.ratio_interval(mixed, [1] * 8, one) == (0.5, 0.0, float("inf"))
+    assert ours.rank_correlation(range(20), [0, 1] * 10, ["a"] * 20) is None
+
+
+def test_a_ratio_of_nothing_has_an_honest_upper_end() -> None:
+    from scipy import stats
+
+    with_image = [1] * 40 + [0] * 60
+    found = ours.ratio_interval([0] * 100, with_image, list(range(100)))
+    assert found is not None and (found.value, found.low) == (0.0, 0.0)
+    exact = stats.binomtest(0, 40).proportion_ci(method="exact").high  # were all others known to be answered
+    assert exact <= found.high < 2 * exact
+
+
+def test_a_rank_correlation_needs_five_rows_on_either_side() -> None:
+    def correlation(refused: int) -> ours.Interval | None:
+        return ours.rank_correlation(
+            np.arange(100), [at >= 100 - refused for at in range(100)], list(range(100))
+        )
+
+    assert correlation(4) is None and correlation(96) is None
+    assert correlation(5) is not None and correlation(95) is not None
+
+
+def test_a_large_benchmark_is_resampled_in_blocks_to_the_same_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sums = np.random.default_rng(4).random((50, 2))
+    whole = ours.resampled(sums, 101)
+    monkeypatch.setattr(ours, "WEIGHTS_AT_ONCE", 50 * 7)
+    assert ours.resampled(sums, 101) == pytest.approx(whole)
+
+
+def test_twenty_thousand_pictures_take_little_memory() -> None:
+    tracemalloc.start()
+    ours.resampled(np.ones((20_000, 2)), 500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60_000_000
+
+
+def test_mcnemar_is_quick_on_many_rows() -> None:
+    from scipy import stats
+
+    started = time.monotonic()
+    found = ours.mcnemar_exact(4900, 5100)
+    assert time.monotonic() - started < 1
+    assert found == pytest.approx(stats.binomtest(4900, 10_000).pvalue, rel=1e-6)
+    assert ours.mcnemar_exact(5000, 5000) == 1.0
 
 
 def test_the_corrected_rate_is_rogan_gladens() -> None:

@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
+from pydantic import ValidationError
 
 from data.embedders import Embedder
 from data.errors import UserError
@@ -90,7 +92,8 @@ def test_a_gate_that_could_not_judge_says_so() -> None:
     [
         "", "?!", "ok", "Describe {element} in detail.", "What is [insert object] for?", "$query", "N/A",
         "I cannot help with that request.", "As an AI language model, I ...", "the the the the the the",
-        "xkcd qwrtp zzgh bnmklp", "What ha\N{REPLACEMENT CHARACTER}pens next?", "word " * 500,
+        "xkcd qwrtp zzgh bnmklp", "What ha\N{REPLACEMENT CHARACTER}pens next?", "word " * 500, "TODO:", "왜",
+        "Ask about ${query}.", "I'm sorry, but I can't help with that. How else may I help you?",
     ],
 )  # fmt: skip
 def test_a_text_without_meaning_is_told(text: str) -> None:
@@ -102,7 +105,20 @@ def test_no_query_of_the_scene_bank_is_taken_for_meaningless() -> None:
 
     asked = [query for scene in load_scenes() for query in (scene.leak_free_query, scene.leaking_query)]
     assert [query for query in asked if fault_of_text(query)] == []
-    assert not fault_of_text("这张照片里的人接下来应该怎么做?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "这张照片里的人接下来应该怎么做?", "이것은?", "כמה?", "Soll ich das durchschneiden?",
+        "How can I turn this into $500 quickly?", "What else belongs on this todo list?",
+        "¿Qué hago con todo esto?", "What would TBD or N/A mean on this form?", "Which HTML or XHTML tag?",
+        "Sorry, which of these should I press first?", "I can't do this on my own, what should I try next?",
+        "I'm sorry for what I did here. What should I write to them?",
+    ],
+)  # fmt: skip
+def test_a_real_query_is_not_taken_for_meaningless(text: str) -> None:
+    assert fault_of_text(text) is None
 
 
 def test_a_pictures_flaw_is_named(tmp_path: Path) -> None:
@@ -149,6 +165,25 @@ def test_exact_and_approximate_search_find_the_same_repeats() -> None:
     assert len(exact) > 900
     assert len(exact.keys() ^ approximate.keys()) <= 0.01 * len(exact)
     assert find_repeats(vectors, order, 0.9, exact_rows=0) == approximate
+
+
+def test_no_row_repeats_one_that_is_itself_left_out() -> None:
+    """Nine rows find only each other and the tenth, which repeats a row that none of them resembles."""
+    pytest.importorskip("faiss")
+    random = np.random.default_rng(0)
+
+    def cluster(degrees: float) -> list[Any]:
+        radians, spread = np.deg2rad(degrees), random.normal(0, 0.004, (9, 64))
+        return list(np.cos(radians) * np.eye(64)[0] + np.sin(radians) * np.eye(64)[1] + spread)
+
+    edges = [np.eye(64)[0], np.cos(0.42) * np.eye(64)[0] + np.sin(0.42) * np.eye(64)[1]]  # 24 degrees apart
+    rows = [edges[0], *cluster(-2), edges[1], *cluster(27.5), *random.normal(0, 1, (400, 64))]
+    vectors = np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+    exact = find_repeats(vectors, range(len(rows)), 0.9)
+    found = find_repeats(vectors, range(len(rows)), 0.9, exact_rows=0)
+    assert found.keys() == exact.keys()
+    assert not {twin.row for twin in found.values()} & found.keys()
+    assert all(twin.cosine >= 0.9 for twin in found.values())
 
 
 def run_filter(pairs: list[Pair], folder: Path, embedder: Embedder, **settings: object) -> list[Pair]:
@@ -261,6 +296,33 @@ def test_the_users_shares_replace_those_of_the_paper() -> None:
         with_shares(load_taxonomy(), {"Privvacy": 0.5})
 
 
+def test_a_sub_categorys_share_is_taken_from_its_categorys_in_any_order() -> None:
+    theft, collection = "Identity Theft and Impersonation", "Unauthorized Data Collection"
+    for shares in ({"Privacy": 0.3, theft: 0.2}, {theft: 0.2, "Privacy": 0.3}):
+        found = {entry.sub_category: entry.share for entry in with_shares(load_taxonomy(), shares)}
+        assert (found[theft], found[collection]) == pytest.approx((0.2, 0.1))
+        assert sum(found.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "says"),
+    [
+        ({"Privacy": 0.8, "Hate": 0.7}, "add up to 1.5: give at most 1"),
+        ({"Privacy": 0.1, "Identity Theft and Impersonation": 0.2}, "its sub-categories add up to 0.2"),
+        (
+            dict.fromkeys(("Violent", "Illegal Activity", "Self-Harm", "Erotic", "Hate", "Privacy"), 0.0),
+            "nothing",
+        ),
+        ({"Privacy": 30}, "less than or equal to 1"),
+        ({"Privacy": -0.5}, "greater than or equal to 0"),
+        ({"Privacy": float("nan")}, "finite"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused_before_a_run_begins(shares: dict[str, float], says: str) -> None:
+    with pytest.raises((UserError, ValidationError), match=says):
+        BalanceSettings(size=100, shares=shares)
+
+
 def test_a_surplus_keeps_the_pairs_that_are_least_alike() -> None:
     directions = np.array([[1, 0], [0.99, 0.14], [0.98, 0.2], [0, 1], [-1, 0]], np.float32)
     assert choose_diverse(directions, np.ones(5, np.float32), 3) == [0, 4, 3]
@@ -316,3 +378,21 @@ def test_the_filter_alone_runs_again_by_other_settings(tmp_path: Path) -> None:
     wrong = run("--max-leakage", "5")
     assert wrong.returncode == 2
     assert wrong.stderr == "error: --max-leakage: Input should be less than or equal to 1.\n"
+
+
+def test_a_filter_that_fails_leaves_the_finished_one(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    plan = tmp_path / "run.plan.json"
+    plan.write_text(plan.read_text().replace('"minilm"', '"nowhere"'))  # an embedder that cannot be loaded
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")}
+
+    before = files()
+    done = subprocess.run(
+        [sys.executable, "-m", "filter.run", str(tmp_path), "--read-pictures", "off", "--max-leakage", "0.05"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "nowhere" in done.stderr
+    assert files() == before
+    assert list(tmp_path.glob(".filter.*")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ import pytest
 from data.errors import UserError
 from data.records import Audit, Check, Pair
 from data.reviews import Review, agreements, apply_reviews, cohens_kappa, read_reviews, standings
+from filter.rescore import AuditorProcess
+from filter.review import print_agreement
 from filter.review_desk import Desk
 from filter.review_table import export_table, import_table
 from tests.browser import CHROMIUM, needs_chromium
@@ -37,10 +40,13 @@ FLAGS = [
 
 
 class Scorer:
-    """Scores by a word, so that a test knows the score."""
+    """Scores by a word, so that a test knows the score; counts what it is asked."""
+
+    asked = 0
 
     def score(self, queries: object, descriptions: object, origins: object = None) -> list[Audit]:
         assert isinstance(queries, list)
+        self.asked += len(queries)
         return [Audit(leakage=0.9 if "gun" in query else 0.1) for query in queries]
 
 
@@ -327,6 +333,163 @@ def test_a_spreadsheet_goes_out_and_comes_back(tmp_path: Path) -> None:
         import_table(desk, path, "Cy")
 
 
+def write_table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(("id,decision,new_instruction", *lines)) + "\n")
+    return path
+
+
+def test_an_imported_edit_is_audited_once(tmp_path: Path) -> None:
+    kept, scorer = make_run(tmp_path), Scorer()
+    desk = Desk(tmp_path, scorer)
+    lines = [f"{pair.id},approve,Where is it {number}?" for number, pair in enumerate(kept[:6])]
+    assert import_table(desk, write_table(tmp_path / "pairs.csv", *lines), "Cy") == 12
+    time.sleep(0.2)
+    assert scorer.asked == 0
+    desk.audit_edits(desk.unaudited())
+    audits = [review for review in read_reviews(tmp_path) if review.action == "audit"]
+    assert scorer.asked == len(audits) == 6
+
+
+def test_a_table_holds_no_decisions_but_its_reviewers(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    for pair in kept[:4]:
+        desk.decide("Bo", pair.id, "reject", reason="tame")
+    desk.decide("Ada", kept[0].id, "approve", reason="fine")
+    path = tmp_path / "pairs.csv"
+
+    def decided(reviewer: str | None) -> list[tuple[str, str]]:
+        export_table(desk, path, reviewer)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return [(row["decision"], row["reason"]) for row in csv.DictReader(file)]
+
+    assert set(decided(None)) == {("", "")}
+    assert decided("Ada")[:2] == [("approve", "fine"), ("", "")]
+    assert import_table(desk, path, "Ada") == 0  # nobody else's became hers
+
+
+def test_a_table_shows_the_leakage_of_the_text_as_it_stands(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    desk.decide("Bo", kept[0].id, "edit", "Where is the gun?", audit=False)
+    desk.audit_edits([kept[0].id])
+    desk.decide("Bo", kept[1].id, "edit", "Where is it?", audit=False)
+    export_table(desk, tmp_path / "pairs.csv")
+    with open(tmp_path / "pairs.csv", encoding="utf-8-sig", newline="") as file:
+        assert [row["leakage"] for row in csv.DictReader(file)][:3] == ["0.900", "", "0.040"]
+
+
+def test_a_table_with_a_mistake_in_it_is_refused_whole(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    path, (first, second, *_) = tmp_path / "pairs.csv", [pair.id for pair in kept]
+    twice = write_table(path, f"{second},approve,", f"{first},approve,", f"{first},reject,")
+    with pytest.raises(UserError, match="Line 4: an earlier line says something else"):
+        import_table(desk, twice, "Cy")
+    with pytest.raises(UserError, match="is a quotation mark left open"):
+        import_table(desk, write_table(path, f'{first},approve,"oops', *["x,y,z"] * 30_000), "Cy")
+    with pytest.raises(UserError, match="name 'auditor' is taken"):
+        import_table(desk, write_table(path, f"{first},approve,"), "auditor")
+    export_table(desk, path)
+    path.write_text(path.read_text(encoding="utf-8-sig").replace(",yes,,", ",yes,approve,"))
+    desk.decide("Bo", second, "edit", "Where is it?", audit=False)
+    with pytest.raises(UserError, match=r"Line 3: the text of .* was edited meanwhile"):
+        import_table(desk, path, "Cy")
+    assert {review.reviewer for review in read_reviews(tmp_path)} == {"Bo"}
+
+
+def test_nobody_approves_a_text_that_was_not_shown(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from starlette.testclient import TestClient
+
+    from filter.review_app import make_app
+
+    desk, kept = desk_of(tmp_path)
+    client = TestClient(
+        make_app(desk, "secret", 9), "http://127.0.0.1:9", headers={"X-Review-Token": "secret"}
+    )
+    before = client.get(f"/pairs/{kept[0].id}?reviewer=Ada").json()["query"]
+    desk.decide("Bo", kept[0].id, "edit", "Where is the gun?", audit=False)
+    decision = {"reviewer": "Ada", "pair": kept[0].id, "action": "approve"}
+    refused = client.post("/decisions", json=decision | {"shown": before})
+    assert (refused.status_code, refused.json()["error"]) == (
+        409, "The text was edited meanwhile: look again.",
+    )  # fmt: skip
+    assert desk.standing(kept[0].id).decisions == {}
+    assert client.post("/decisions", json=decision | {"shown": "Where is the gun?"}).status_code == 200
+    assert desk.standing(kept[0].id).decisions["Ada"].instruction == "Where is the gun?"
+    nameless = client.get("/pairs?reviewer=auditor")
+    assert nameless.status_code == 400 and "is taken" in nameless.json()["error"]
+
+
+def test_a_card_tells_that_the_auditor_does_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = make_run(tmp_path)
+    desk = Desk(tmp_path, AuditorProcess(tmp_path / "nowhere.jsonl", "minilm"))
+    desk.decide("Ada", kept[0].id, "edit", "Where is it?")
+    assert desk.card(kept[0].id, "Ada")["waiting"]
+    deadline = time.monotonic() + 60
+    while desk.card(kept[0].id, "Ada")["waiting"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    card = desk.card(kept[0].id, "Ada")
+    assert (card["waiting"], card["unaudited"]) == (False, True)
+    said = capsys.readouterr().err
+    assert "error: The auditor does not answer" in said and "Traceback" not in said
+    desk.close()
+    again = Desk(tmp_path, Scorer())
+    again.audit_edits(again.unaudited())
+    assert again.leakage(kept[0]) == 0.1
+
+
+def test_ctrl_c_ends_the_auditor_without_a_word_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    kept = make_run(tmp_path)
+    with served(tmp_path) as server:
+        edited = {"reviewer": "Ada", "pair": kept[0].id, "action": "edit", "instruction": "Where is it?"}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/decisions",
+            json.dumps(edited | {"shown": kept[0].instruction}).encode(),
+            {"X-Review-Token": server.token, "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.loads(answer.read())["waiting"]
+        time.sleep(1)  # the auditor is loading
+        os.killpg(server.process.pid, signal.SIGINT)
+        _, said = server.process.communicate(timeout=30)
+    assert server.process.returncode == 0
+    assert said == ""
+    assert len(read_reviews(tmp_path)) == 1
+
+
+def test_two_who_rejected_everything_are_not_told_that_nobody_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk, kept = desk_of(tmp_path)
+    for reviewer in ("Ada", "Bo"):
+        desk.decide(reviewer, kept[0].id, "reject", reason="tame")
+    print_agreement(desk)
+    assert "not defined: both said the same of all" in capsys.readouterr().err
+
+
+def test_an_undone_decision_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    desk.decide("Ada", kept[0].id, "approve")
+    desk.decide("Ada", kept[1].id, "edit", "Where is it?", audit=False)
+    desk.decide("Bo", kept[1].id, "approve")
+    assert desk.undo("Ada") == kept[1].id
+    texts = {pair.id: pair.instruction for pair in kept}
+    known = {name: standing for name, standing in desk.stand.items() if standing.decisions}
+    assert known.keys() == {kept[0].id}
+    assert standings(read_reviews(tmp_path), texts)[kept[0].id] == known[kept[0].id]
+
+
+def test_a_run_whose_filter_was_stopped_is_not_reviewed(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    meta = tmp_path / "filter.meta.json"
+    meta.write_text(meta.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(UserError, match="has not been filtered to the end"):
+        Desk(tmp_path, Scorer())
+
+
 def test_a_cell_that_begins_like_a_formula_is_harmless_in_a_spreadsheet(tmp_path: Path) -> None:
     desk, kept = desk_of(tmp_path)
     desk.pairs[kept[0].id] = kept[0].replace(instruction='=HYPERLINK("http://evil.example")')
@@ -339,6 +502,16 @@ def test_a_cell_that_begins_like_a_formula_is_harmless_in_a_spreadsheet(tmp_path
 def test_a_review_line_names_no_unknown_action() -> None:
     with pytest.raises(ValueError):
         Review(id="0", pair="p", reviewer="Ada", action="maybe")  # type: ignore[arg-type]
+
+
+def test_nobody_reviews_under_the_auditors_name(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "filter.review", str(tmp_path), "--reviewer", " auditor "],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: The name 'auditor' is taken by the program: choose another.\n"
 
 
 @pytest.mark.parametrize("module", ["filter.review", "filter.run"])

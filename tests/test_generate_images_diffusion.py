@@ -295,6 +295,20 @@ def test_a_plan_tells_how_to_draw_the_picture_again(folders: dict[str, Path]) ->
     assert (drawing.width, drawing.height, drawing.dtype) == (64, 64, "float32")
 
 
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_a_negative_prompt_without_effect_is_not_on_record(folders: dict[str, Path], guidance: float) -> None:
+    picture = PictureSettings(steps=2, guidance=guidance, negative_prompt="blurry")
+    assert Diffusers(str(folders["sdxl"]), picture, FOURS).plan("a lamp", 5).negative_prompt == ""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_size_the_model_cannot_draw_is_said_before_drawing(
+    loaded: Callable[[str], Diffusers], family: str
+) -> None:
+    with pytest.raises(UserError, match=r"no picture of 100x64: .* multiples of 8, such as 96x64"):
+        loaded(family).plan("a lamp", 1, Size(100, 64))
+
+
 def test_other_weights_are_another_revision(folders: dict[str, Path], tmp_path: Path) -> None:
     import shutil
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from data.records import Drawing, Pair, seed_of
 from data.stage import Stage, read_stage, run_stage
 from generate_images.critic import ChatCritic
 from generate_images.draw import draw_pairs
+from generate_images.drawn import Drawn, Size
 from generate_images.improve import Case, Review
 from generate_images.settings import LoopSettings
 from generate_images.writer import read_drawing
@@ -145,6 +146,62 @@ def test_a_critic_that_fails_later_does_not_cost_the_attempts_it_judged(tmp_path
     )
     assert drawn.rejected is None and drawing.prompt == "a"
     assert [attempt.match for attempt in drawing.attempts] == [0.6, None]
+
+
+def test_a_picture_that_passes_wins_over_one_of_the_same_tenth_that_does_not(tmp_path: Path) -> None:
+    critic = Script({"a": (0.54, "b"), "b": (0.46, "")})
+    fit = Fit({seed_of("p", 0): 0.2, seed_of("p", 1): 0.3})
+    loop = LoopSettings(rounds=1, least_match=0.5)
+    drawn, drawing = one(draw_pairs([pair("p", "a")], Painter(), tmp_path, loop, critic, fit))
+    assert drawn.rejected is None and drawing.prompt == "a"
+
+
+@pytest.mark.parametrize("failing", ["critic", "generator"])
+def test_a_failure_after_a_mismatch_fails_the_pair_and_a_rerun_goes_on_from_there(
+    tmp_path: Path, failing: str
+) -> None:
+    class Server(Painter):
+        """Streams, and has no picture for a mended prompt."""
+
+        def plan(self, prompt: str, seed: int, size: Size | None = None) -> Drawing:
+            return Drawing(generator=self.name, prompt=prompt, seed=seed)
+
+        def stream(self, drawings: Sequence[Drawing]) -> Iterator[Drawn]:
+            for place, drawing in enumerate(drawings):
+                if drawing.prompt == "mended":
+                    yield Drawn(place, None, RowFailed("server_error", "HTTP 503"))
+                else:
+                    yield Drawn(place, self._paint(drawing.prompt, drawing.seed))
+
+    reviews = {"a": (0.3, "mended"), "mended": (0.9, "")}
+    known = reviews if failing == "generator" else {"a": reviews["a"]}
+    painter = Server() if failing == "generator" else Painter()
+    (failed,) = draw_pairs([pair("p", "a")], painter, tmp_path, critic=Script(known))
+    assert isinstance(failed, RowFailed)
+    assert failed.reason == {"critic": "invalid_reply", "generator": "server_error"}[failing]
+    drawn, drawing = one(draw_pairs([pair("p", "a")], Painter(), tmp_path, critic=Script(reviews)))
+    assert drawn.rejected is None and [attempt.match for attempt in drawing.attempts] == [0.3, 0.9]
+
+
+def test_a_generator_that_gives_too_few_pictures_fails_its_pairs(tmp_path: Path) -> None:
+    class Short(Painter):
+        def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+            return super().draw(prompts, seeds)[1:]
+
+    class Silent(Painter):
+        def plan(self, prompt: str, seed: int, size: Size | None = None) -> Drawing:
+            return Drawing(generator=self.name, prompt=prompt, seed=seed)
+
+        def stream(self, drawings: Sequence[Drawing]) -> Iterator[Drawn]:
+            yield Drawn(1, self._paint(drawings[1].prompt, drawings[1].seed))
+
+    both = [pair("p", "a"), pair("q", "b")]
+    short = draw_pairs(both, Short(), tmp_path / "short")
+    assert [isinstance(each, RowFailed) and each.reason for each in short] == ["no_image"] * 2
+    assert not list((tmp_path / "short").rglob("*.png"))  # whose picture came, nobody can tell
+    lost, drawn = draw_pairs(both, Silent(), tmp_path / "silent")
+    assert isinstance(lost, RowFailed) and lost.reason == "no_image"
+    assert isinstance(drawn, Pair) and (tmp_path / "silent" / drawn.image_path).exists()
 
 
 def test_without_a_critic_the_best_of_k_seeds_is_kept_by_similarity(tmp_path: Path) -> None:

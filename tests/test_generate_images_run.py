@@ -193,16 +193,42 @@ def test_best_of_three_by_similarity_records_every_attempt(
         (["--generator", "diffusers:/no/folder"], "There is no folder /no/folder"),
         (["--generator", "diffusers:nobody/nothing"], "could not be fetched from the Hub"),
         (["--generator", "diffusers:{model}", "--device", "cuda:9"], "There is no cuda:9 device here"),
-        (["--generator", "openai-images:m"], "Set the environment variable NO_SUCH_KEY"),
+        (
+            ["--generator", "openai-images:m", "--key-variable", "NO_SUCH_KEY"],
+            "Set the environment variable NO_SUCH_KEY",
+        ),
         (["--generator", "sketch", "--steps", "0"], "--steps: input should be greater than 0"),
+        (
+            ["--generator", "sketch", "--steps", "9", "--negative-prompt", "fog", "--width", "64"],
+            "sketch would do nothing with these settings; leave them out: negative-prompt, steps, width",
+        ),
+        (["--generator", "openai-images:m", "--guidance", "2"], "leave them out: guidance"),
+        (["--generator", "diffusers:{model}", "--base-url", "http://x"], "leave them out: base-url"),
+        (
+            ["--generator", "diffusers:{model}", "--device", "cpu", "--width", "100", "--height", "64"],
+            "no picture of 100x64: width and height must be multiples of 8",
+        ),
+        (
+            ["--generator", "sketch", "--rounds", "2", "--least-match", "0.4"],
+            "Without --critic MODEL these would do nothing; add it, or leave them out: --rounds, --least-match",
+        ),
+        (["--generator", "sketch", "--critic-url", "http://x"], "leave them out: --critic-url"),
+        (["--generator", "sketch", "--best-of", "4"], "--best-of goes with --similarity MODEL"),
+        (["--generator", "sketch", "--limit", "-1"], "--limit takes a number from 1 upwards, not -1"),
     ],
 )
 def test_a_mistake_is_one_sentence(
-    model: Path, tmp_path: Path, here: Callable[..., int], arguments: list[str], said: str
+    model: Path,
+    tmp_path: Path,
+    here: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
 ) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     filled = [argument.format(model=model) for argument in arguments]
     with pytest.raises(UserError) as error:
-        here(write_prompts(tmp_path, 2), *filled, "--out", tmp_path / "out", "--key-variable", "NO_SUCH_KEY")
+        here(write_prompts(tmp_path, 2), *filled, "--out", tmp_path / "out")
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -220,9 +246,37 @@ def test_after_a_mistake_the_mended_command_is_not_refused(
     with pytest.raises(UserError, match="could not be fetched"):
         here(prompts, "--generator", "diffusers:nobody/nothing", "--out", out)
     assert here(prompts, "--generator", "dots", "--out", out) == 0
-    with pytest.raises(UserError, match="--redo draw"):
-        here(prompts, "--generator", "dots", "--out", out, "--best-of", "2")
-    assert here(prompts, "--generator", "dots", "--out", out, "--best-of", "2", "--redo", "draw") == 0
+    with pytest.raises(UserError, match="name another --out folder, or add --redo draw"):
+        here(prompts, "--generator", "dots", "--out", out, "--retries", "1")
+    assert here(prompts, "--generator", "dots", "--out", out, "--retries", "1", "--redo", "draw") == 0
+
+
+def test_a_deleted_picture_is_drawn_again_and_a_damaged_one_does_not_cost_the_sheet(
+    tmp_path: Path, dots: Dots, here: Callable[..., int]
+) -> None:
+    prompts, out = write_prompts(tmp_path, 3), tmp_path / "out"
+    here(prompts, "--generator", "dots", "--out", out)
+    before = rows_of(out)
+    (out / "images" / "p1.png").unlink()
+    (out / "images" / "p2.png").write_bytes(b"no picture")
+    assert here(prompts, "--generator", "dots", "--out", out, "--contact-sheet") == 0
+    assert (out / "images" / "p1.png").exists() and dots.drawn == 4
+    assert rows_of(out) == before
+    with Image.open(out / "contact-sheet.png") as sheet:
+        marked = [sheet.getpixel((12 + 252 * tile + 230, 20)) == (0xB3, 0x26, 0x1E) for tile in range(3)]
+    assert marked == [False, False, True]
+
+
+def test_any_text_of_a_prompts_file_is_drawn_under_a_name_that_file_systems_take(
+    tmp_path: Path, dots: Dots, here: Callable[..., int]
+) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
+    rows = [{"id": "a" + "名" * 99, "prompt": "a kite\u2028over a beach"}, {"id": "b", "prompt": "a lamp"}]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    prompts.write_bytes(lines.encode("utf-8-sig"))  # as Windows writes it
+    assert here(prompts, "--generator", "dots", "--out", out) == 0
+    assert [(row.id, row.prompt) for row in rows_of(out)] == [(row["id"], row["prompt"]) for row in rows]
+    assert all((out / row.image_path).exists() for row in rows_of(out))
 
 
 def test_a_disk_that_fills_up_keeps_what_is_written_and_the_same_command_goes_on(
@@ -283,7 +337,7 @@ def test_help_answers_at_once() -> None:
     assert min(seconds() for _ in range(5)) < 0.5
 
 
-Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any] | str]]  # a text is sent as a web page
 
 
 @contextmanager
@@ -294,11 +348,12 @@ def images_server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            seen.append({"path": self.path} | body)
+            seen.append({"path": self.path, "key": self.headers["authorization"]} | body)
             status, reply = answer(body)
-            content = json.dumps(reply).encode()
+            content = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
             self.send_response(status)
-            self.send_header("content-type", "application/json")
+            kind = "text/html" if isinstance(reply, str) else "application/json"
+            self.send_header("content-type", kind)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -364,3 +419,126 @@ def test_a_refused_key_and_a_dead_image_server_are_one_sentence(
         here(prompts, *options, "--base-url", url)
     with pytest.raises(UserError, match="connection to the image server failed"):
         here(prompts, *options, "--base-url", url)
+
+
+def refused(status: int, message: str, code: str) -> tuple[int, dict[str, Any]]:
+    return status, {"error": {"message": message, "type": "t", "code": code}}
+
+
+def options_for(url: str, out: Path) -> list[str | Path]:
+    size = ["--width", "64", "--height", "64"]
+    return ["--generator", "openai-images:sd-server", *size, "--base-url", url, "--out", out]
+
+
+def test_a_bad_request_fails_its_row_alone_until_asked_for_again(
+    tmp_path: Path, here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        long = "3 red" in body["prompt"]
+        return refused(400, "prompt too long", "string_above_max_length") if long else painted(body)
+
+    out, prompts = tmp_path / "out", write_prompts(tmp_path, 8)
+    with images_server(answer) as (url, seen):
+        assert here(prompts, *options_for(url, out)) == 3
+        assert len(seen) == 8 and len(rows_of(out)) == 7
+        said = capsys.readouterr()
+        assert "7 of 8 pictures" in said.out and "1 failed (bad_request)" in said.out
+        assert "--retry-failed asks again" in said.err and "p3: HTTP 400: prompt too long" in said.err
+        assert here(prompts, *options_for(url, out)) == 3
+        assert len(seen) == 8
+    with images_server(painted) as (url, seen):
+        assert here(prompts, *options_for(url, out), "--retry-failed") == 0
+        assert len(seen) == 1 and len(rows_of(out)) == 8
+
+
+def test_what_is_under_way_when_the_key_is_refused_is_kept(tmp_path: Path, here: Callable[..., int]) -> None:
+    under_way = threading.Barrier(4)
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        under_way.wait(10)
+        if "0 red" in body["prompt"]:
+            return refused(401, "no", "c")
+        time.sleep(0.3)
+        return painted(body)
+
+    out, prompts = tmp_path / "out", write_prompts(tmp_path, 4)
+    with images_server(answer) as (url, _), pytest.raises(UserError, match="refused the API key"):
+        here(prompts, *options_for(url, out))
+    assert sorted(path.name for path in out.glob("images/*.png")) == ["p1.png", "p2.png", "p3.png"]
+    with images_server(painted) as (url, seen):
+        assert here(prompts, *options_for(url, out)) == 0
+        assert len(seen) == 1
+
+
+def test_ctrl_c_keeps_what_is_under_way_and_asks_no_more(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        time.sleep(0.5)
+        return painted(body)
+
+    out, prompts = tmp_path / "out", write_prompts(tmp_path, 40)
+    with images_server(answer) as (url, seen):
+        command = [*COMMAND, prompts, *options_for(url, out)]
+        running = subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, env=ENVIRONMENT)
+        while len(seen) < 6:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+        assert len(seen) < 40 and len(list(out.glob("images/p*.png"))) == len(seen)
+
+
+def test_an_account_without_credit_is_one_sentence_and_not_asked_again(
+    tmp_path: Path, here: Callable[..., int]
+) -> None:
+    def answer(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        time.sleep(0.05)
+        return refused(429, "You exceeded your current quota", "insufficient_quota")
+
+    with images_server(answer) as (url, seen):
+        with pytest.raises(UserError, match="has no credit left"):
+            here(write_prompts(tmp_path, 40), *options_for(url, tmp_path / "out"))
+        assert len(seen) <= 8  # those of four workers, and what they began before they were stopped
+
+
+@pytest.mark.parametrize("reply", ["<html>Log in</html>", {"data": "none"}, {"data": [{"b64_json": "?"}]}])
+def test_a_reply_without_a_picture_fails_its_row_with_that_reason(
+    tmp_path: Path, here: Callable[..., int], capsys: pytest.CaptureFixture[str], reply: Any
+) -> None:
+    with images_server(lambda _: (200, reply)) as (url, seen):
+        assert here(write_prompts(tmp_path, 2), *options_for(url, tmp_path / "out")) == 3
+        assert len(seen) == 2
+    said = capsys.readouterr()
+    assert "2 failed (no_image)" in said.out and "the same command tries them again" in said.err
+
+
+def test_a_server_of_ones_own_is_sent_the_negative_prompt(tmp_path: Path, here: Callable[..., int]) -> None:
+    out = tmp_path / "out"
+    with images_server(painted) as (url, seen):
+        assert here(write_prompts(tmp_path, 1), *options_for(url, out), "--negative-prompt", "fog") == 0
+    assert seen[0]["negative_prompt"] == "fog"
+    row = rows_of(out)[0]
+    assert row.drawing is not None and row.drawing.negative_prompt == "fog"
+
+
+def test_each_server_is_sent_its_own_key_only(
+    tmp_path: Path, here: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "messages" not in body:
+            return painted(body)
+        text = json.dumps({"caption": "dots", "match": 0.9, "improved_prompt": ""})
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return 200, {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+    for name in ("PICTURES_KEY", "CRITIC_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, f"the-{name}")
+    prompts = write_prompts(tmp_path, 1)
+    for given, name in ((["--critic-key-variable", "CRITIC_KEY"], "CRITIC_KEY"), ([], "OPENAI_API_KEY")):
+        with images_server(answer) as (url, seen):
+            options = [*options_for(url, tmp_path / name), "--key-variable", "PICTURES_KEY"]
+            assert here(prompts, *options, "--critic", "m", "--critic-url", url, *given) == 0
+        keys = {body["path"]: body["key"] for body in seen}
+        assert keys == {
+            "/v1/images/generations": "Bearer the-PICTURES_KEY",
+            "/v1/chat/completions": f"Bearer the-{name}",
+        }

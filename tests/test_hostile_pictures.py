@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.decoding import in_colour
 from data.errors import RowFailed
 from data.fingerprints import look_at_picture
 from data.llm.pictures import data_url, picture
@@ -56,6 +57,14 @@ def sixteen_bits() -> bytes:
     return encoded(Image.fromarray(grey), "PNG")
 
 
+def misplaced_tiff() -> bytes:
+    """A TIFF that gives the place of its pixels as a text."""
+    content = bytearray(encoded(drawing(6), "TIFF"))
+    place = content.index(struct.pack("<HH", 273, 4))  # strip offsets, as a number
+    struct.pack_into("<H", content, place + 2, 2)
+    return bytes(content)
+
+
 def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
@@ -65,6 +74,7 @@ def turned() -> bytes:
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><image href="file:///etc/passwd"/></svg>'
 HTML = b"<!doctype html><script>document.title='acted'</script>"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n(%pipe%touch acted) (w) file\nshowpage\n"
+TORN_EXIF = b"Exif\0\0II*\0\x08"
 XPM = b'/* XPM */\nstatic char *x[] = {"100 100 1 1", "a c #ff0000"};\n'
 UNREADABLE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "cut PNG": ("a.png", lambda: cut("PNG")),
@@ -76,6 +86,9 @@ UNREADABLE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "HTML named .png": ("a.png", lambda: HTML),
     "PostScript named .png": ("a.png", lambda: EPS),
     "XPM named .png": ("a.png", lambda: XPM),
+    "PNG with torn EXIF": ("a.png", lambda: encoded(drawing(6), "PNG", exif=TORN_EXIF)),
+    "WebP with torn EXIF": ("a.webp", lambda: encoded(drawing(6), "WEBP", exif=TORN_EXIF)),
+    "TIFF with its pixels nowhere": ("a.tif", misplaced_tiff),
     "PNG of nothing but its magic": ("a.png", lambda: b"\x89PNG\r\n\x1a\n"),
     "empty file": ("a.png", lambda: b""),
     "noise": ("a.png", lambda: bytes(range(256)) * 40),
@@ -106,6 +119,8 @@ def test_what_is_no_whole_picture_is_refused_at_every_door_within_seconds(tmp_pa
         data_url(picture(path))
     with pytest.raises(RowFailed, match="unreadable_image"):
         open_picture(path, 1_000_000)
+    with pytest.raises(RowFailed, match="unreadable_image"):
+        in_colour(path, 1_000_000)
     assert max(_size(path)) <= max(*NO_SIZE, 256)  # no blank picture as large as a bomb claims to be
     assert time.monotonic() - started < 5
 
@@ -125,6 +140,23 @@ def test_odd_pictures_are_seen_as_they_are_or_named_by_the_gate(tmp_path: Path, 
     assert kind.startswith("data:image/")
     sent = Image.open(io.BytesIO(base64.b64decode(content)))
     assert sent.size == seen.size  # whoever ignores EXIF sees the picture upright too
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white_to_whoever_looks(tmp_path: Path, mode: str) -> None:
+    hidden = Image.new("RGBA", (80, 80), (0, 0, 0, 0))
+    hidden.paste((0, 0, 0, 255), (0, 0, 40, 80))
+    hidden.convert(mode).save(tmp_path / "a.png")
+    content = base64.b64decode(data_url(picture(tmp_path / "a.png")).partition(",")[2])
+    small = base64.b64decode((thumbnail(tmp_path / "a.png", 64) or "").partition(",")[2])
+    for seen in (
+        open_picture(tmp_path / "a.png", 1_000_000),
+        in_colour(tmp_path / "a.png", 1_000_000),
+        *(Image.open(io.BytesIO(each)) for each in (content, small)),
+    ):
+        assert seen.mode == "RGB"
+        grey = np.asarray(seen.convert("L"))
+        assert grey[:, :24].max() < 16 and grey[:, -24:].min() > 239
 
 
 def test_16_bit_grey_keeps_its_tones(tmp_path: Path) -> None:

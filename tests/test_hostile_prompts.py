@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import RowFailed
+from data.errors import RowFailed, UserError
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker
 from data.llm.openai_chat import OpenAIChat
@@ -149,6 +149,12 @@ def test_a_model_that_judges_is_sent_strangers_texts_in_their_blocks(
     content = messages[1]["content"]
     sent = content if isinstance(content, str) else next(part["text"] for part in content if "text" in part)
     assert_quoted(load_prompt(path).user, sent)
+
+
+def test_a_prompt_file_that_is_no_utf_8_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_bytes(b"\xff# system")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_prompt(tmp_path / "mine.md")
 
 
 def test_the_critics_prompt_is_the_one_tested_here() -> None:

@@ -22,8 +22,8 @@
 
   function effects(step) {
     const said = steps.names.map((name, place) => steps.above[place].length
-      ? page.make("li", "", page.make("strong", "", page.percent(steps.above[place][step])), steps.names.length > 1 ? " of " + name : " of the scored pairs")
-      : page.make("li", "", name + ": nothing scored"));
+      ? page.make("li", "", page.make("strong", "", page.percent(steps.above[place][step])), steps.names.length > 1 ? " of " + name : " of the counted pairs")
+      : page.make("li", "", name + ": nothing counted"));
     if (steps.calm.length) {
       said.push(page.make("li", "muted", page.make("strong", "", page.percent(steps.calm[step])), " of the leak-free calibration pairs would be counted too"));
     }
@@ -92,7 +92,7 @@
   const shows = {
     all: () => true,
     flagged: (row) => row.leaks,
-    above: (row) => row.leakage !== null && row.leakage >= threshold(),
+    above: (row) => row.leakage !== null && !row.harmless && row.leakage >= threshold(),
     unscored: (row) => row.leakage === null,
   };
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from data.benchmark.card import Facts, write_card
 from data.benchmark.card_charts import write_charts
 from data.benchmark.croissant import About, write_croissant
-from data.benchmark.layout import Entry, entry_of, read_layout
+from data.benchmark.layout import Entry, entry_of
 from data.errors import UserError
 from data.pages.charts import Series
 from data.records import Pair, SubCategory
@@ -35,6 +35,7 @@ class Options:
     name: str = ""  # empty: the run's own
     license: str = ""
     out: str = ""  # empty: RUN/benchmark
+    taxonomy: str = ""  # a file that orders the classes; empty: VLSBench's
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,28 @@ class Work:
     filtered: Sequence[Pair]  # all that entered the filter
     judged: Sequence[Pair]  # what the filter kept, as people judged it
     reviews: Sequence[Review]
+    theirs: Sequence[Entry]  # the rows of the benchmark that is extended
 
 
 def entries_of(work: Work) -> tuple[list[Entry], Sequence[Pair]]:
-    """The rows of the benchmark, and our pairs with what kept some of them out."""
+    """The rows of the benchmark, and our pairs with what kept some of them out.
+
+    Raises `UserError` when a picture is gone.
+    """
     kept = [pair for pair in work.judged if pair.rejected is None]
+    missing = [pair.image_path or f"that of {pair.id}" for pair in kept if not _has_picture(work, pair)]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(kept)} pictures of {work.run} are missing, such as {missing[0]}: put them "
+            "back, or draw them again with construct.run --redo draw."
+        )
     if not work.options.extend:
         return [entry_of(number, pair, work.run) for number, pair in enumerate(kept)], work.judged
     from data.benchmark.extend import merge
     from data.embedders import load_embedder
 
-    other = Path(work.options.extend)
-    theirs = read_layout(other)
-    merged = merge(theirs, kept, work.run, load_embedder(work.plan.embedder), other.resolve().name)
+    name = Path(work.options.extend).resolve().name
+    merged = merge(work.theirs, kept, work.run, load_embedder(work.plan.embedder), name)
     known = {pair.id: pair for pair in merged.pairs}
     return merged.entries, [known.get(pair.id, pair) for pair in work.judged]
 
@@ -70,8 +80,12 @@ def calibration_of(work: Work, pairs: Sequence[Pair], first: int) -> list[Entry]
     known = {pair.id: pair for pair in pairs}
     latest = [known.get(pair.id, pair) for pair in work.filtered]
     leaking = [pair for pair in latest if pair.rejected and pair.rejected.reason in LEAKS]
-    there = [pair for pair in leaking if pair.image_path and (work.run / pair.image_path).is_file()]
+    there = [pair for pair in leaking if _has_picture(work, pair)]
     return [entry_of(first + number, pair, work.run, folder="") for number, pair in enumerate(there)]
+
+
+def _has_picture(work: Work, pair: Pair) -> bool:
+    return bool(pair.image_path) and (work.run / pair.image_path).is_file()
 
 
 def labels_of(taxonomy: Sequence[SubCategory], entries: Sequence[Entry]) -> dict[str, list[str]]:

@@ -136,12 +136,13 @@ def _cost(metas: Sequence[StageMeta]) -> str:
 
 
 def _people(reviews: Sequence[Review], pairs: Sequence[Pair]) -> People | None:
-    """What people decided; None where nobody has looked."""
+    """What people decided, an edit being a decision; None where nobody has looked."""
     stand = standings(reviews, {pair.id: pair.instruction for pair in pairs})
-    decided = [each for each in stand.values() if each.decisions]
+    decided = [each for each in stand.values() if each.decisions or each.edit]
     if not decided:
         return None
-    names = sorted({name for each in decided for name in each.decisions})
+    editors = {each.edit.reviewer for each in decided if each.edit}
+    names = sorted(editors | {name for each in decided for name in each.decisions})
     number = {name: f"reviewer {place}" for place, name in enumerate(names, start=1)}
     kappas = [
         f"{number[each.one]} and {number[each.other]} agree on {each.share:.0%} of {each.pairs} pairs, "

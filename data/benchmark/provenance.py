@@ -19,6 +19,8 @@ from data.reviews import Review
 from data.rows import atomic
 from data.stage_meta import StageMeta
 
+CHECKSUMS = "checksums.sha256"
+DROPPINGS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave wherever they look
 TOLD = ("model", "generator", "embedder", "temperature", "prompt")  # settings that say who did what, and how
 
 
@@ -89,8 +91,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_checksums(folder: Path, name: str = "checksums.sha256") -> None:
+def write_checksums(folder: Path) -> None:
     """A line per file of the folder, as `sha256sum --check` reads it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != name)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / name).write_text("".join(lines))
+    (folder / CHECKSUMS).write_text("".join(lines))
+
+
+def unlisted(folder: Path) -> list[str]:
+    """The files in the folder that its checksums do not list: what somebody else put there."""
+    path = folder / CHECKSUMS
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    listed = {line.partition("  ")[2] for line in lines} | ({CHECKSUMS} if lines else set())
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return sorted(name for name in there - listed if name.rpartition("/")[2] not in DROPPINGS)

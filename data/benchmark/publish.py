@@ -11,6 +11,8 @@ from data.errors import UserError, missing_package
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+OURS = ("data/*", "imgs/*", "charts/*")  # folders of which a push leaves nothing of an earlier build
+
 
 class Parcel(NamedTuple):
     """A file that would go, and its size in bytes."""
@@ -50,13 +52,19 @@ def describe_push(folder: Path, repository: str, terms: Terms) -> str:
         f"Would push {len(parcels)} files, {total / 1e6:.2f} MB, to the dataset {repository}: {who}, {gate}."
     )
     return "\n".join(
-        [head, *lines, "Nothing was sent. Without --dry-run it goes; an interrupted push resumes."]
+        [
+            head,
+            *lines,
+            f"What else lies there under {', '.join(OURS)} would be deleted: an earlier build's files.",
+            "Nothing was sent. Without --dry-run it goes; an interrupted push resumes.",
+        ]
     )
 
 
 def push(folder: Path, repository: str, terms: Terms, api: HfApi | None = None) -> str:
     """Send the folder; returns the dataset's address. Closed first, filled then: nothing is open in between.
 
+    Shards and pictures of an earlier build that this one has no more are deleted there.
     The token comes from the environment or the Hub's own login. Raises `UserError` when the Hub refuses.
     """
     check_name(repository)
@@ -73,8 +81,9 @@ def push(folder: Path, repository: str, terms: Terms, api: HfApi | None = None) 
             repository, repo_type="dataset", private=terms.private, gated="manual" if terms.gated else False
         )
         hub.upload_folder(
-            repo_id=repository, folder_path=folder, repo_type="dataset", commit_message="Benchmark and card"
-        )
+            repo_id=repository, folder_path=folder, repo_type="dataset", commit_message="Benchmark and card",
+            delete_patterns=list(OURS),
+        )  # fmt: skip
     except LocalTokenNotFoundError as error:
         raise UserError("The Hub does not know you: run `hf auth login`, or set HF_TOKEN.") from error
     except HfHubHTTPError as error:
@@ -86,6 +95,10 @@ def push(folder: Path, repository: str, terms: Terms, api: HfApi | None = None) 
 
 
 def check_name(repository: str) -> None:
-    """Raise `UserError` unless this is owner/name."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"--push takes owner/name, not {repository!r}.")
+    """Raise `UserError` unless this is owner/name, as the Hub allows it."""
+    part = r"\b[\w.-]{1,96}\b"
+    if not re.fullmatch(f"{part}/{part}", repository, re.ASCII) or re.search(r"--|\.\.|\.git$", repository):
+        raise UserError(
+            f"--push takes owner/name, not {repository!r}: the Hub allows letters, digits, '_', '-' and '.', "
+            "but no '--', no '..' and no '.git' at the end."
+        )

@@ -2,6 +2,7 @@
 
 Which batches are open, and with which requests, is noted before anyone waits for them: a run that is
 stopped in between collects them when it is started again, and submits none of their requests twice.
+The file of a batch is noted before the batch is made of it: one whose answer was lost is found by its file.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Protocol
 
 from data.errors import RowFailed, UserError
 from data.llm.chat import ChatRequest, Completion
 from data.llm.connection import Answer, Connection, Upload
 from data.llm.dialect import Dialect, Memory, remembered
-from data.llm.faults import Fault
+from data.llm.faults import Fault, discreet
 from data.llm.wire import chat_body, read_completion
 
 MOST_REQUESTS = 10_000  # in one batch; providers allow up to 50,000 and 200 MB
 SUBMISSIONS = 3  # of one request: a batch may expire half done
 QUIET_SECONDS = 2.0  # without a new request: what there is goes out
 POLL_SECONDS = 30.0
+TRIES = 5  # of one call to the server
 FINISHED = ("completed", "expired", "cancelled", "failed")
 ENDPOINT = "/v1/chat/completions"
 
@@ -58,6 +60,8 @@ class BatchChat:
         self._dialect = remembered(memory, f"dialect {self._server.url} {model}") or start
         self._note = f"batches {self._server.url} {model}"
         self._open: dict[str, set[str]] = json_sets(memory.recall(self._note))  # batch -> its requests' keys
+        self._files_note = f"batch files {self._server.url} {model}"
+        self._uploaded = json_sets(memory.recall(self._files_note))  # file of no known batch -> its keys
         self._collected: dict[str, set[str]] = {}
         self._ready: dict[str, Completion | Fault] = {}
         self._waiting: dict[str, tuple[ChatRequest, asyncio.Future[Completion]]] = {}
@@ -112,27 +116,67 @@ class BatchChat:
 
     async def _submit(self) -> None:
         """Put requests that no open batch holds into new ones."""
+        await self._adopt()
+        self._uploaded.clear()  # nothing was made of the others: their requests go out in new files
         held = set().union(*self._open.values()) if self._open else set()
         new = [key for key in self._waiting if key not in held and key not in self._ready]
         for start in range(0, len(new), MOST_REQUESTS):
             keys = new[start : start + MOST_REQUESTS]
             lines = [json.dumps(self._line(key, self._waiting[key][0])) for key in keys]
-            batch = await self._create(("\n".join(lines) + "\n").encode())
-            self._submitted.update(keys)
-            self._open[batch] = set(keys)
-            self._write_note()
-            print(f"batch {batch}: {len(keys)} requests submitted", file=sys.stderr)
+            await self._create(set(keys), ("\n".join(lines) + "\n").encode())
 
     def _line(self, key: str, request: ChatRequest) -> dict[str, Any]:
         body = chat_body(request, self._dialect)
         return {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
 
-    async def _create(self, content: bytes) -> str:
-        """Upload a file of requests and make a batch of it; the batch's id."""
-        file = await self._say("POST", "/files", Upload("batch", content))
-        wanted = {"input_file_id": file["id"], "endpoint": ENDPOINT, "completion_window": "24h"}
-        batch = await self._say("POST", "/batches", json.dumps(wanted).encode())
-        return str(batch["id"])
+    async def _create(self, keys: set[str], content: bytes) -> None:
+        """Upload a file of requests and make a batch of it.
+
+        A batch whose answer was lost is looked for before it is asked for again: it may have been made.
+        """
+        file = str((await self._say("POST", "/files", Upload("batch", content)))["id"])
+        self._uploaded[file] = keys
+        self._write_notes()
+        wanted = {"input_file_id": file, "endpoint": ENDPOINT, "completion_window": "24h"}
+        for tried in range(TRIES):
+            made = self._content(await self._server.send("POST", "/batches", json.dumps(wanted).encode()))
+            if isinstance(made, bytes):
+                self._take_on(str(json.loads(made)["id"]), file)
+                return
+            fault = made
+            if not fault.passing:
+                break
+            await asyncio.sleep(self._pause(tried))
+            await self._adopt()
+            if file not in self._uploaded:
+                return
+        raise self._stuck(fault)
+
+    async def _adopt(self) -> None:
+        """Take on the batches that were made of uploaded files without our hearing of it."""
+        if self._uploaded:
+            async for batch in self._batches():
+                if batch.get("input_file_id") in self._uploaded:
+                    self._take_on(str(batch["id"]), batch["input_file_id"])
+
+    async def _batches(self) -> AsyncIterator[dict[str, Any]]:
+        """The batches of the account, page by page."""
+        path, last = "/batches?limit=100", ""
+        while True:
+            page = await self._say("GET", path + (f"&after={last}" if last else ""))
+            for batch in page.get("data") or ():
+                yield batch
+            if not page.get("has_more") or page.get("last_id") in (None, last):
+                return
+            last = page["last_id"]
+
+    def _take_on(self, batch: str, file: str) -> None:
+        """From here on the batch made of a file is looked after."""
+        keys = self._uploaded.pop(file)
+        self._submitted.update(keys)
+        self._open[batch] = keys
+        self._write_notes()
+        print(f"batch {batch}: {len(keys)} requests submitted", file=sys.stderr)
 
     async def _collect(self) -> None:
         """Take in the results of batches that have ended, whole or in part."""
@@ -144,7 +188,7 @@ class BatchChat:
             for kind in ("output_file_id", "error_file_id"):
                 if state.get(kind):
                     results |= dict(self._results(await self._fetch(f"/files/{state[kind]}/content")))
-            missing = Fault("batch_incomplete", f"the batch ended as {state['status']}", passing=True)
+            missing = Fault("batch_incomplete", _ending(state), passing=True)
             keys = {key for key in self._open.pop(batch) if self._memory.get(key) is None}
             self._collected[batch] = keys
             self._ready |= {key: results.get(key, missing) for key in keys}
@@ -171,38 +215,57 @@ class BatchChat:
 
     async def _fetch(self, path: str, method: str = "GET", body: Any = None) -> bytes:
         """An answer's content. What stands is noted, so a server that stays away only ends this process."""
-        for tried in range(5):
-            answer = await self._server.send(method, path, body)
-            if isinstance(answer, Answer) and answer.status == 200:
-                return answer.content
-            if isinstance(answer, Answer) and answer.status in (404, 405):
-                raise UserError(f"The server at {self._server.address} has no Batch API: leave out --batch.")
-            fault = answer if isinstance(answer, Fault) else self._server.fault(answer, self.model)
-            if not fault.passing or not isinstance(body, bytes | None):
+        for tried in range(TRIES):
+            content = self._content(await self._server.send(method, path, body))
+            if isinstance(content, bytes):
+                return content
+            fault = content
+            if not fault.passing or method != "GET":
                 break
-            await asyncio.sleep(min(self._poll, 2.0**tried))
-        raise UserError(
+            await asyncio.sleep(self._pause(tried))
+        raise self._stuck(fault)
+
+    def _content(self, answer: Answer | Fault) -> bytes | Fault:
+        """What a successful answer holds, or what went wrong. Raises `UserError` for what stops the run."""
+        if isinstance(answer, Fault):
+            return answer
+        if answer.status in (404, 405):
+            raise UserError(f"The server at {self._server.address} has no Batch API: leave out --batch.")
+        return answer.content if answer.status == 200 else self._server.fault(answer, self.model)
+
+    def _pause(self, tried: int) -> float:
+        return min(self._poll, 2.0**tried)
+
+    def _stuck(self, fault: Fault) -> UserError:
+        return UserError(
             f"The Batch API at {self._server.address} does not work ({fault.detail}): what was submitted is "
             "noted, run the same command again to collect it."
         )
 
-    def _write_note(self) -> None:
-        """Note the open batches, and those some of whose answers nobody has asked for yet."""
+    def _write_notes(self) -> None:
+        """Note the open batches, those some of whose answers nobody has asked for yet, and files without one."""
         unasked = {batch: keys for batch, keys in self._collected.items() if keys & self._ready.keys()}
-        noted = {batch: sorted(keys) for batch, keys in (self._open | unasked).items()}
-        if noted:
-            self._memory.remember(self._note, json.dumps(noted))
-        else:
-            self._memory.forget(self._note)
+        for name, sets in ((self._note, self._open | unasked), (self._files_note, self._uploaded)):
+            if sets:
+                self._memory.remember(name, json.dumps({each: sorted(keys) for each, keys in sets.items()}))
+            else:
+                self._memory.forget(name)
 
     async def close(self) -> None:
         """Stop waiting. What is still open stays noted; what was handed out is in the cache by now."""
         if self._work is not None:
             self._work.cancel()
-            self._write_note()
+            self._write_notes()
         await self._server.close()
 
 
+def _ending(state: Mapping[str, Any]) -> str:
+    """How a batch ended, and what its server says was wrong with it."""
+    errors = (state.get("errors") or {}).get("data") or [{}]
+    said = discreet(str(errors[0].get("message") or ""))
+    return f"the batch ended as {state['status']}" + (f": {said}" if said else "")
+
+
 def json_sets(note: str | None) -> dict[str, set[str]]:
-    """The noted batches: batch id -> keys of its requests."""
-    return {batch: set(keys) for batch, keys in json.loads(note or "{}").items()}
+    """The noted batches or files: id -> keys of their requests."""
+    return {identity: set(keys) for identity, keys in json.loads(note or "{}").items()}

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from data.errors import PERMANENT, RowFailed
 from data.llm.cache import ResponseCache
 from data.llm.pictures import Picture
 from data.llm.prices import BATCH_DISCOUNT, Bill, Ledger, Price
 from data.llm.replies import ReplyType, Unreadable, read_reply, refuses, refuses_inside, schema_of
+from data.sources.columns import clean
 
 CHARACTERS_PER_TOKEN = 4  # a common rule of thumb for English
 TOKENS_PER_PICTURE = 1000  # about what a picture at the size limit counts for
@@ -73,6 +74,12 @@ class Completion(BaseModel):
     output_tokens: int = 0
     cached_tokens: int = 0  # of the input tokens, those the server had seen before
     batched: bool = False
+
+    @field_validator("text", "refusal", "finish_reason")
+    @classmethod
+    def _can_be_stored(cls, text: str | None) -> str | None:
+        """A server may send half a surrogate pair, which no file of ours can hold."""
+        return text and clean(text)
 
 
 class ChatModel(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data.errors import UserError
+from data.sources.columns import clean
 
 LONGEST_WAIT_SECONDS = 300.0  # a server that asks for more patience has failed this row
 OUT_OF_MONEY = re.compile(r"insufficient_(quota|funds|balance)|exceeded your current quota|billing", re.I)
@@ -85,5 +86,5 @@ def _message(body: str) -> str:
 
 
 def discreet(text: str) -> str:
-    """One line of a text from outside, shortened, with keys and Authorization headers blotted out."""
-    return SECRETS.sub("***", " ".join(text.split()))[:SHOWN_CHARACTERS]
+    """One clean line of a text from outside, shortened, with keys and Authorization headers blotted out."""
+    return SECRETS.sub("***", " ".join(clean(text).split()))[:SHOWN_CHARACTERS]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import RowFailed
-from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
+from data.quality import UnusablePicture, in_plain_colour, is_see_through, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -40,32 +40,25 @@ def picture(path: Path) -> Picture:
 
 def data_url(shown: Picture, longest_side: int = LONGEST_SIDE) -> str:
     """The picture as a data URL, within the size limits. Raises `RowFailed` when it is none."""
-    from PIL import Image
-
     try:
-        with quiet_about_size(), Image.open(shown.path, formats=FORMATS) as image:
-            check_pixels(image)
+        with opened(shown.path) as image:
             image.load()  # a picture cut short is no row worth paying for
             media_type = PLAIN.get(image.format or "")
             fits = max(image.size) <= longest_side and shown.path.stat().st_size <= LARGEST_BYTES
-            if media_type and fits and image.getexif().get(ORIENTATION, 1) == 1:
+            as_seen = image.getexif().get(ORIENTATION, 1) == 1 and not is_see_through(image)
+            if media_type and fits and as_seen:
                 content = shown.path.read_bytes()
             else:
                 media_type, content = "image/jpeg", _smaller(image, longest_side)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RowFailed("unreadable_image", f"{shown.path}: {type(error).__name__}") from error
+    except UnusablePicture as error:
+        raise RowFailed("unreadable_image", f"{shown.path}: {error}") from error
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _smaller(image: PILImage, longest_side: int) -> bytes:
     """A JPEG of the picture, at most `longest_side` pixels long, transparency on white."""
-    from PIL import Image, ImageOps
-
-    upright = eight_bits(ImageOps.exif_transpose(image))
-    upright.thumbnail((longest_side, longest_side))
-    canvas = Image.new("RGB", upright.size, "white")
-    rgba = upright.convert("RGBA")
-    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    plain = in_plain_colour(image)
+    plain.thumbnail((longest_side, longest_side))
     out = io.BytesIO()
-    canvas.save(out, "JPEG", quality=90)
+    plain.save(out, "JPEG", quality=90)
     return out.getvalue()

@@ -36,16 +36,24 @@ class Unreadable(Exception):
 
 
 def read_reply(text: str, reply_type: type[ReplyType]) -> ReplyType:
-    """The reply in a text: the text itself, or JSON inside a code fence or prose. Raises `Unreadable`."""
+    """The reply in a text: the text itself, or JSON inside a code fence or prose. Raises `Unreadable`.
+
+    Several objects that fit and differ are no reply: the first may be quoted from the text that was judged.
+    """
     problem = "reply: not valid JSON"
+    found: list[ReplyType] = []
     for candidate in _candidates(text):
         try:
-            return reply_type.model_validate_json(candidate)
+            found.append(reply_type.model_validate_json(candidate))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "reply"
             if first["type"] != "json_invalid":
                 problem = f"{place}: {first['msg']}"
+    if found and all(each == found[0] for each in found):
+        return found[0]
+    if found:
+        problem = "reply: several JSON objects that differ"
     raise Unreadable(problem if text.strip() else "reply: empty")
 
 
@@ -81,12 +89,6 @@ def schema_of(reply_type: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a reply type as structured output wants it: closed, everything required."""
     schema: dict[str, Any] = _closed(reply_type.model_json_schema())
     return schema
-
-
-@cache
-def schema_text(reply_type: type[BaseModel]) -> str:
-    """The same as canonical JSON, for the cache key."""
-    return json.dumps(schema_of(reply_type), sort_keys=True)
 
 
 def _closed(schema: Any) -> Any:

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data.quality import FORMATS, check_pixels, eight_bits, quiet_about_size
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from data.quality import UnusablePicture, in_plain_colour, opened
 
 THREADS = 4
 CHUNK = 64  # pictures decoded between two looks at the budget
@@ -36,31 +32,15 @@ def thumbnails(pictures: Sequence[Path | bytes | None], side: int, budget_bytes:
 
 def thumbnail(picture: Path | bytes | None, side: int) -> str | None:
     """A picture at most `side` pixels wide and high as a data URI; None if it cannot be read as one."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if not picture:
         return None
     try:
-        file = BytesIO(picture) if isinstance(picture, bytes) else picture
-        with quiet_about_size(), Image.open(file, formats=FORMATS) as image:
-            check_pixels(image)
+        with opened(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             image.draft("RGB", (2 * side, 2 * side))
-            small = _in_colour(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+            small = in_plain_colour(image)
+    except UnusablePicture:
         return None
     small.thumbnail((side, side))
     buffer = BytesIO()
     small.save(buffer, format="WEBP", quality=60, method=2)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
-
-
-def _in_colour(image: Image) -> Image:
-    """RGB, transparency on white."""
-    image = eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        from PIL import Image as images
-
-        clear = image.convert("RGBA")
-        image = images.new("RGBA", clear.size, "white")
-        image.alpha_composite(clear)
-    return image.convert("RGB")

@@ -1,14 +1,16 @@
 """Tables of the binary formats: Parquet, Arrow as `datasets` saves it, XLSX.
 
 A picture inside a table is a cell {"bytes": b"...", "path": "0.png"}; nothing is decoded, nothing unpickled.
+Classes that `datasets` keeps as numbers are read by their names.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,8 @@ def read_parquet(path: Path) -> Table:
 
     def rows() -> Iterator[Raw]:
         with _readable(path, "Parquet"), parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_batch_rows(file.schema_arrow)):
-                yield from batch.to_pylist()
+            for batch in file.iter_batches(batch_size=batch_rows(file.schema_arrow)):
+                yield from _rows_of(batch)
 
     with _readable(path, "Parquet"), parquet.ParquetFile(path) as file:
         columns = unique_names(file.schema_arrow.names)
@@ -67,17 +69,51 @@ def read_arrow(path: Path) -> Table:
     def rows() -> Iterator[Raw]:
         with _readable(path, "Arrow"), arrow.memory_map(str(path)) as file:
             for batch in arrow.ipc.open_stream(file):
-                step = _batch_rows(batch.schema)
+                step = batch_rows(batch.schema)
                 for start in range(0, batch.num_rows, step):
-                    yield from batch.slice(start, step).to_pylist()
+                    yield from _rows_of(batch.slice(start, step))
 
     with _readable(path, "Arrow"), arrow.memory_map(str(path)) as file:
         columns = unique_names(arrow.ipc.open_stream(file).schema.names)
     return Table(path.stem, path.parent, columns, rows)
 
 
-def _batch_rows(schema: Any) -> int:
+def _rows_of(batch: Any) -> Iterable[Raw]:
+    """The rows of a record batch, under the names that its table gives the columns."""
+    columns = unique_names(batch.schema.names)
+    classes = _class_names(batch.schema)
+    names = {columns[at]: classes[name] for at, name in enumerate(batch.schema.names) if name in classes}
+    return with_classes(batch.rename_columns(list(columns)).to_pylist(), names)
+
+
+def batch_rows(schema: Any) -> int:
+    """Rows to hold at once."""
     return BATCH_IMAGES if any("binary" in str(kind) for kind in schema.types) else BATCH_ROWS
+
+
+def _class_names(schema: Any) -> dict[str, list[object]]:
+    """Column -> names of its classes, as `datasets` leaves them in the file's metadata; {} where it did not."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        classes = {column: each for column, each in features.items() if each.get("_type") == "ClassLabel"}
+        return {column: list(each["names"]) for column, each in classes.items()}
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def with_classes(rows: Iterable[Raw], names: Mapping[str, Sequence[object]]) -> Iterable[Raw]:
+    """The rows with the names of classes in place of their numbers; -1, which is none, is an empty cell."""
+    if not names:
+        return rows
+    return (
+        {**row, **{column: _class_of(row.get(column), names[column]) for column in names}} for row in rows
+    )
+
+
+def _class_of(value: object, names: Sequence[object]) -> object:
+    if not isinstance(value, int) or value >= len(names):
+        return value
+    return names[value] if value >= 0 else None
 
 
 def read_xlsx(path: Path) -> Table:

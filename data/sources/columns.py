@@ -39,7 +39,10 @@ FLAGS = {
     "image_description": "--description-column",
     "image": "--image-column",
     "id": "--id-column",
+    "category": "--category-column",
+    "is_safe": "--safe-column",
 }
+NO_COLUMN = "none"  # a choice: the field is read from no column
 SHOWN_COLUMNS = 20
 SHOWN_LETTERS = 40
 DEEPEST_CELL = 4
@@ -61,15 +64,25 @@ class Columns(Record):
 def choose_columns(names: Sequence[str], chosen: Mapping[str, str | None], where: str) -> Columns:
     """The user's choice for a field where there is one, else the best known name.
 
-    `chosen` maps "query", "image_description", "image" or "id" to a column or None; a column inside
-    another is written "outer.inner". No query column, or two as good as each other, is a UserError.
+    `chosen` maps fields of `FLAGS` to a column or None; a column inside another is written "outer.inner", and
+    "none" leaves a field without one. No query column, or two as good as each other, is a UserError.
     """
+    without = {
+        field
+        for field, name in chosen.items()
+        if name == NO_COLUMN and name not in names and field != "query"
+    }
+    chosen = {field: name for field, name in chosen.items() if field not in without}
     for field, name in chosen.items():
         if name is not None and name.partition(".")[0] not in names and name not in names:
             raise UserError(f"{where} has no column {name!r} for {FLAGS[field]}: it has {shown(names)}.")
     free = [name for name in names if name not in chosen.values() and name == clean(name)]
     known = {_plain(name): name for name in reversed(free)}  # of two spellings the first counts
-    found = {field: chosen.get(field) or _first(known, options) for field, options in OTHERS.items()}
+    found = {
+        field: chosen.get(field) or _first(known, options)
+        for field, options in OTHERS.items()
+        if field not in without
+    }
     found["query"] = chosen.get("query") or _query_column(free, where)
     return Columns.model_validate({field: (name,) for field, name in found.items() if name})
 

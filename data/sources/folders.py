@@ -10,9 +10,10 @@ A folder may be any of these:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.errors import UserError
 from data.sources.binary_tables import read_arrow, read_parquet, read_xlsx
@@ -37,6 +38,8 @@ REFUSED = {
 }
 NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json",
            "croissant.json", "package.json"}  # fmt: skip
+CALIBRATION = r"calibration(-\d+-of-\d+)?(\.\w+)?"  # the split's name, or its file's or folder's
+LEFT_OUT = "the split calibration was left out, not being for evaluation: name it or its file to read it"
 LONGEST_CAPTION = 1 << 20  # bytes
 
 
@@ -70,13 +73,32 @@ def _folder_groups(folder: Path) -> Iterator[list[Openable]]:
     kinds = [[path for path in rest if path.suffix.lower() == suffix] for suffix in READERS]
     for group in (arrows, listed, *kinds):
         if group:
-            yield [
-                Openable(path.relative_to(folder).as_posix(), partial(_inside, folder, path))
-                for path in group
-            ]
+            yield without_calibration(
+                [
+                    Openable(path.relative_to(folder).as_posix(), partial(_inside, folder, path))
+                    for path in group
+                ]
+            )
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if images:
         yield [Openable("", partial(_captioned, folder, images))]
+
+
+def without_calibration(group: list[Openable]) -> list[Openable]:
+    """The group without a split `calibration`, as `data.build` makes it, unless that is all there is."""
+    rest = [
+        each
+        for each in group
+        if not any(re.fullmatch(CALIBRATION, part) for part in PurePosixPath(each.name).parts)
+    ]
+    if not rest or len(rest) == len(group):
+        return group
+    return [each._replace(open=partial(_remarked, each)) for each in rest]
+
+
+def _remarked(openable: Openable) -> Table:
+    table = openable.open()
+    return table._replace(remarks=(*table.remarks, LEFT_OUT))
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

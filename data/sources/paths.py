@@ -23,8 +23,9 @@ from data.rows import atomic
 from data.sources.columns import clean
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"}
-BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")  # the same five, in base64
+MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp",
+         b"II*\0": ".tif", b"MM\0*": ".tif"}  # fmt: skip
+BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")  # the same, in base64
 SHORTEST_BASE64 = 400  # characters: a shorter text is a path
 LONGEST_PATH = 4096
 LONGEST_NAME = 255  # bytes, on every common file system
@@ -69,6 +70,8 @@ def find_image(value: object, where: ImageFolders) -> FoundImage:
         return _unpack(bytes(value), where.unpack_to)
     if value is None or value == "" or value != value:  # NaN is what an empty cell may become
         return FoundImage(None, "")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # what a table makes of 12 where another row has none
     return _find_file(str(value), where)
 
 
@@ -146,12 +149,13 @@ def _spellings(path: str) -> tuple[str, ...]:
 
 def _from_base64(text: str) -> bytes | None:
     """The bytes of a data URI or of a long base64 text that starts as an image does."""
+    text = text.lstrip()
     if text.startswith("data:image/"):
         text = text.partition(",")[2]
     elif len(text) < SHORTEST_BASE64 or not text.startswith(BASE64_STARTS):
         return None
     try:
-        return base64.b64decode(text, validate=True) or None
+        return base64.b64decode("".join(text.split()), validate=True) or None
     except (binascii.Error, ValueError):
         return None
 

@@ -11,15 +11,15 @@ No row is dropped without a note, and no row reaches a file outside of the bench
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.errors import UserError, missing_package
-from data.sources.binary_tables import CORRUPT
-from data.sources.columns import Columns, choose_columns, shown
-from data.sources.folders import table_groups
+from data.sources.binary_tables import CORRUPT, batch_rows, with_classes
+from data.sources.columns import Columns, Raw, choose_columns, shown
+from data.sources.folders import table_groups, without_calibration
 from data.sources.paths import trusted_root
 from data.sources.source_rows import Note, Notes, Part, Source, SourceRow, build_source
 from data.sources.tables import Openable, Table
@@ -37,6 +37,8 @@ def read_source(
     description_column: str | None = None,
     image_column: str | None = None,
     id_column: str | None = None,
+    category_column: str | None = None,
+    safe_column: str | None = None,
     data_root: Path | None = None,
     unpack_to: Path | None = None,
 ) -> Source:
@@ -51,6 +53,8 @@ def read_source(
         "image_description": description_column,
         "image": image_column,
         "id": id_column,
+        "category": category_column,
+        "is_safe": safe_column,
     }
     with_notes = Notes()
     try:
@@ -97,7 +101,10 @@ def _columns_of(table: Table, chosen: Mapping[str, str | None], path: str) -> Co
 
 
 def read_hub(source: str) -> list[Openable]:
-    """The splits of a dataset of the Hub, given as `hf:owner/name[/config][:split]`."""
+    """The splits of a dataset of the Hub, given as `hf:owner/name[/config][:split]`.
+
+    A split `calibration` beside others is not among them unless it is named.
+    """
     match = re.fullmatch(HUB_ID, source)
     if match is None:
         raise UserError(f"{source!r} is no dataset of the Hub: write hf:owner/name[/config][:split].")
@@ -113,14 +120,23 @@ def read_hub(source: str) -> list[Openable]:
         raise UserError(f"Cannot load {match['id']} from the Hub ({why}).") from error
     splits = {match["split"]: loaded} if match["split"] else loaded
     folder = Path(hub.constants.HF_HUB_CACHE)  # image paths may point into the download, nowhere else
-    return [Openable(name, partial(_split_table, name, split, folder)) for name, split in splits.items()]
+    return without_calibration(
+        [Openable(name, partial(_split_table, name, split, folder)) for name, split in splits.items()]
+    )
 
 
 def _split_table(name: str, split: Any, folder: Path) -> Table:
     """One split, its images left as bytes and paths: nothing of a stranger's is decoded here."""
     import datasets
 
-    for column, feature in split.features.items():
-        if isinstance(feature, datasets.Image):
-            split = split.cast_column(column, datasets.Image(decode=False))
-    return Table(name, folder, tuple(split.column_names), lambda: split)
+    classes = {
+        column: feature.names
+        for column, feature in split.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+    def rows() -> Iterator[Raw]:
+        for batch in split.with_format("arrow").iter(batch_rows(split.features.arrow_schema)):
+            yield from with_classes(batch.to_pylist(), classes)
+
+    return Table(name, folder, tuple(split.column_names), rows)

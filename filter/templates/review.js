@@ -17,8 +17,8 @@
       throw new Error(body ? "Not saved: the server does not answer. Start filter.review again, then press the key once more." : "The server does not answer. Start filter.review again and reload this page.");
     }
     if (answer.status === 403) throw new Error("Not allowed: " + await answer.text());
-    const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error ?? "The server could not do that.");
+    const said = await answer.json().catch(() => null); // a broken server does not answer in JSON
+    if (!answer.ok || !said) throw Object.assign(new Error(said?.error ?? "The server could not do that: the terminal it runs in says why."), { status: answer.status });
     return said;
   }
 
@@ -42,7 +42,12 @@
   const named = () => "reviewer=" + encodeURIComponent(reviewer);
 
   async function load() {
-    lines = (await ask("/pairs?" + named())).pairs;
+    try {
+      lines = (await ask("/pairs?" + named())).pairs;
+    } catch (error) {
+      control("sign-in").hidden = error.status !== 400; // a name that cannot be
+      throw error;
+    }
     for (const category of new Set(lines.map((line) => line.category))) {
       if (![...control("category").options].some((option) => option.value === category)) control("category").append(new Option(category, category));
     }
@@ -147,7 +152,7 @@
   }
 
   function renderScore(line) {
-    control("leakage").textContent = card.waiting ? "Leakage: the auditor reads the new text …" : "Leakage " + page.score(line.leakage);
+    control("leakage").textContent = card.waiting ? "Leakage: the auditor reads the new text …" : card.unaudited ? "Leakage: not audited, the auditor does not answer. It is asked again when filter.review starts anew." : "Leakage " + page.score(line.leakage);
     const over = line.leakage > card.limit;
     control("limit").textContent = line.leakage === null ? "" : over ? `above the limit of ${card.limit}: this text cannot enter the benchmark` : `limit ${card.limit}`;
     control("level").setAttribute("width", 100 * (line.leakage ?? 0) + "%");
@@ -181,7 +186,12 @@
   }
 
   async function decide(action, fields) {
-    card = await ask("/decisions", { reviewer, pair: card.line.id, action, ...fields });
+    try {
+      card = await ask("/decisions", { reviewer, pair: card.line.id, action, shown: card.query, ...fields });
+    } catch (error) {
+      if (error.status === 409) await show(card.line.id); // somebody else edited it
+      throw error;
+    }
     note(card.line);
     if (action === "edit") {
       render();

@@ -33,7 +33,7 @@ from eval.api_model import ApiModel
 from eval.arms import asks_of
 from eval.cases import read_cases
 from eval.judges import PROMPT, Rubric, api_judge, context_of
-from eval.ledger import answer_arm, build_ledger, judge_arm
+from eval.ledger import answer_arm, build_ledger, judge_answers
 from eval.models import Server
 from eval.records import Case
 from tests.bench import loopback
@@ -129,10 +129,10 @@ async def evaluate(url: str, cases: Sequence[Case], out: Path) -> None:
     desk = Server(cache, Ledger(None, cache.spent()), url, "NO_SUCH_KEY", IN_FLIGHT)
     model = ApiModel(desk.asker("m", 0.0, 128), Settings(), IN_FLIGHT)
     judge = api_judge(desk.asker("j", 0.0, 1024), Rubric(), IN_FLIGHT)
-    asks = asks_of("image", cases, out, "bench")
-    await answer_arm(model, "image", asks, out, retry=False)
-    await judge_arm([judge], None, "image", cases, out, retry=False)
-    rows = build_ledger(model, ["image"], cases, [judge], None, {}, out)
+    asks = {"image": asks_of("image", cases, out, "bench")}
+    await answer_arm(model, "image", asks["image"], out, retry=False)
+    await judge_answers([judge], None, asks, cases, out, retry=False)
+    rows = build_ledger(model, asks, cases, [judge], None, {}, out)
     assert sum(row.label == 2 for row in rows) == ROWS
     await desk.close()
     cache.close()
