@@ -146,7 +146,10 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file beside `path`; when the block ends well it takes that name, else it is gone."""
+    """A binary file beside `path`; when the block ends well it takes that name, else it is gone.
+
+    Two threads may write the same file, as after Ctrl-C: each has a part of its own, and the last one counts.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
