@@ -236,12 +236,13 @@ def test_rescoring_answers_a_line_in_with_an_audit_and_bad_lines_with_a_sentence
     pool = tmp_path / "stage.jsonl"
     pool.write_text(json.dumps({"id": "a", "of": "x", "image_description": "A pistol on a table."}) + "\n")
     good = {"query": "Who?", "description": "A pistol.", "origin": "author"}
-    for line, code, says in ((good, 0, ""), ({**good, "query": 5}, 2, "each a text")):
-        done = subprocess.run(
-            [sys.executable, "-m", "audit.rescore", str(pool)], cwd=REPOSITORY, input=json.dumps(line) + "\n",
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == code
-        assert says in done.stderr
-        assert "Traceback" not in done.stderr
-        assert ("leakage" in done.stdout) == (code == 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "audit.rescore", str(pool)], cwd=REPOSITORY, capture_output=True, text=True,
+        input=f"{json.dumps(good)}\n{json.dumps({**good, 'query': 5})}\n", timeout=300,
+    )  # fmt: skip
+    ready, audited = done.stdout.splitlines()
+    assert json.loads(ready) == {"ready": 1}
+    assert 0 <= json.loads(audited)["leakage"] <= 1
+    assert done.returncode == 2
+    assert "each a text" in done.stderr
+    assert "Traceback" not in done.stderr

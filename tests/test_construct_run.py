@@ -98,6 +98,7 @@ def test_the_filter_alone_takes_a_runs_rows_for_its_own(finished: Path) -> None:
     assert made[0] == made[1]
 
 
+@pytest.mark.slow  # `test_faults.py` kills a lighter run five times too
 def test_killed_at_five_random_moments_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     calm, folder, moments = tmp_path / "calm", tmp_path / "killed", random.Random(20241129)
     some = ["--limit", "60"]  # of 246: what takes time is starting, five times over
