@@ -83,25 +83,29 @@ def learned(minilm: Embedder) -> PairReader:
     return PairReader(minilm, bare.replace(space=fit_risk_space(minilm, pairs)))
 
 
-def auroc_of(name: str, reader: PairReader, pairs: list[LabelledPair], labels: list[int]) -> float:
+def aurocs(reader: PairReader, pairs: list[LabelledPair], labels: list[int]) -> tuple[float, float]:
+    """Of the cosine in the risk space, and of the embedder's own."""
     shown = [pair.image_description for pair in pairs]
-    chunks = reader.measure([pair.query for pair in pairs], shown, reader.pool(shown))
-    auroc = metrics.auroc(np.array(labels, float), np.concatenate([getattr(chunk, name) for chunk in chunks]))
-    assert auroc is not None
-    return auroc
+    chunks = list(reader.measure([pair.query for pair in pairs], shown, reader.pool(shown)))
+    by_risk, by_words = (
+        metrics.auroc(np.array(labels, float), np.concatenate(values))
+        for values in ([chunk.risk_cosine for chunk in chunks], [chunk.cosine for chunk in chunks])
+    )
+    assert by_risk is not None
+    assert by_words is not None
+    return by_risk, by_words
 
 
 def test_in_the_risk_space_a_strangers_leaking_query_finds_its_own_picture(learned: PairReader) -> None:
     own = [pair for pair in view("everyday_messages", "sentence") if pair.leak]
     other = swapped(own, lambda pair: True)
-    assert auroc_of("risk_cosine", learned, own + other, [1] * len(own) + [0] * len(other)) > 0.93
+    assert aurocs(learned, own + other, [1] * len(own) + [0] * len(other))[0] > 0.93
 
 
 def test_in_the_risk_space_harmless_overlap_with_a_caption_counts_little(learned: PairReader) -> None:
     """Read whole, these captions give .75: one sentence of risk drowns among the others."""
     pairs = view("crowded_captions", "caption")
-    labels = [pair.leak for pair in pairs]
-    by_risk, by_words = (auroc_of(name, learned, pairs, labels) for name in ("risk_cosine", "cosine"))
+    by_risk, by_words = aurocs(learned, pairs, [pair.leak for pair in pairs])
     assert by_risk > 0.85
     assert by_risk > by_words + 0.2
 
