@@ -47,12 +47,14 @@ class Auditor:
         origins: Sequence[str] | None = None,
         *,
         pool: Pool | None = None,
+        counted: Sequence[bool] | None = None,
     ) -> list[Audit]:
         """One `Audit` per pair, in order. A pair without a query or a description is not scored and says why.
 
         `leaks` is Benjamini-Hochberg's verdict over the rows given together, and they are each other's pool
         unless one is given: audit a benchmark in one call. A pool of fewer than about twenty descriptions
-        says little; the prototypes then stand in for it.
+        says little; the prototypes then stand in for it. With a given pool no row bears on another's p-value.
+        `counted` as in `judged`.
         """
         origins = origins if origins is not None else ["author"] * len(queries)
         audits = [
@@ -66,7 +68,7 @@ class Auditor:
             scored = self._score_complete(asked, texts, told, pool or self.pool(texts))
             for row, audit in zip(rows, scored, strict=True):
                 audits[row] = audit
-        return audits
+        return judged(audits, descriptions, self.calibration, self._rate, counted, alone=pool is not None)
 
     def pool(self, descriptions: Sequence[str]) -> Pool:
         """What a query's cosine is normalised by: distinct descriptions, evenly picked if many."""
@@ -79,7 +81,7 @@ class Auditor:
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
             audits += self._score_chunk(queries[part], descriptions[part], origins[part], pool)
-        return with_verdicts(audits, self._rate)
+        return audits
 
     def _score_chunk(
         self, queries: Sequence[str], descriptions: Sequence[str], origins: Sequence[str], pool: Pool
@@ -87,7 +89,6 @@ class Auditor:
         spans = [query_spans(query) for query in queries], [image_spans(text) for text in descriptions]
         pairs = self._reader.read(queries, descriptions, *spans, pool)
         leakage = self.calibration.leakage(pairs)
-        p_values = self._p_values(leakage, list(map(reference_of, origins, descriptions)))
         matches = features.span_matches(pairs)
         query_evidence = _evidence(spans[0], matches.max(axis=2, initial=0.0))
         image_evidence = _evidence(spans[1], matches.max(axis=1, initial=0.0))
@@ -96,7 +97,6 @@ class Auditor:
             Audit(
                 leakage=float(leakage[row]),
                 text_harm=float(harm[row]),
-                p_value=float(p_values[row]),
                 query_spans=query_evidence[row],
                 image_spans=image_evidence[row],
                 content_from=origins[row],
@@ -104,36 +104,39 @@ class Auditor:
             for row in range(len(queries))
         ]
 
-    def _p_values(self, leakage: Floats, kinds: Sequence[str]) -> metrics.Array:
-        reference = self.calibration.conformal
-        p_values = np.ones(len(leakage))
-        for kind in dict.fromkeys(kinds):
-            rows = np.array([each == kind for each in kinds])
-            scores = np.asarray(reference.get(kind, reference["author"]), np.float32)
-            p_values[rows] = metrics.conformal_p(leakage[rows], scores)
-        return p_values
 
-
-def with_verdicts(
-    audits: Sequence[Audit], false_discovery_rate: float, counted: Sequence[bool] | None = None
+def judged(
+    audits: Sequence[Audit],
+    descriptions: Sequence[str | None],
+    calibration: Calibration,
+    false_discovery_rate: float,
+    counted: Sequence[bool] | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Audit]:
-    """The audits with `leaks` by Benjamini and Hochberg's rule over those that are scored, and counted if that is said.
+    """The scored audits with p-values, and `leaks` by Benjamini and Hochberg's rule.
 
-    A pair that is not counted, such as a benchmark's harmless twin, is not flagged and bears on no other's verdict.
+    Leak-free pairs score higher in some benchmarks than in others: the null is that of the pairs given together, or
+    the usual one with `alone`. A pair that is not counted, such as a benchmark's harmless twin, is not flagged and
+    bears on no other's verdict.
     """
-    rows = [
-        row
-        for row, audit in enumerate(audits)
-        if audit.p_value is not None and (counted is None or counted[row])
-    ]
-    p_values = np.array([audits[row].p_value for row in rows], np.float64)
-    flagged = {
-        row
-        for row, flag in zip(rows, metrics.benjamini_hochberg(p_values, false_discovery_rate), strict=True)
-        if flag
-    }
+    rows = [row for row, audit in enumerate(audits) if audit.leakage is not None]
+    leakage = np.array([audits[row].leakage for row in rows], np.float64)
+    counts = np.array([counted is None or counted[row] for row in rows], np.bool_)
+    kinds = np.array([reference_of(audits[row].content_from or "", descriptions[row] or "") for row in rows])
+    p_values = np.ones(len(rows))
+    for kind in dict.fromkeys(kinds.tolist()):
+        like = kinds == kind
+        leak_free = calibration.conformal.get(kind, calibration.conformal["author"])
+        null = leak_free.null if alone else leak_free.own_null(leakage[like & counts])
+        p_values[like] = leak_free.p_values(leakage[like], null)
+    flags = np.zeros(len(rows), np.bool_)
+    flags[counts] = metrics.benjamini_hochberg(p_values[counts], false_discovery_rate)
+    verdict_of = {row: (float(p_values[place]), bool(flags[place])) for place, row in enumerate(rows)}
     return [
-        audit if audit.p_value is None else audit.model_copy(update={"leaks": row in flagged})
+        audit.model_copy(update=dict(zip(("p_value", "leaks"), verdict_of[row], strict=True)))
+        if row in verdict_of
+        else audit
         for row, audit in enumerate(audits)
     ]
 

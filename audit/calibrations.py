@@ -4,7 +4,7 @@
  "intercept": -1.9, "probe": {"weights": [0.1, ...], "intercept": 0.2},
  "space": {"weights": [[0.1, ...], ...], "query_center": [...], "image_center": [...]}, "sensitivity": 0.81,
  "cross_encoder": {"folder": "minilm", "digest": "5f0c...", "sources": ["polite", ...]},
- "conformal": {"author": [0.003, ...], "caption": [...], "ocr": [...]},
+ "conformal": {"author": {"scores": [0.003, ...], "location": -4.6, "spread": 1.7, "sensitivity": 0.88}, ...},
  "fitted_on": ["msts", ...], "taught_by": ["polite", ...],
  "held_out": {"msts": {"weights": {"cosine": 0.9, ...}, "intercept": -2.0}, ...}, "provenance": {...}}
 """
@@ -20,7 +20,9 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from audit import features
+from audit.empirical_null import LEVEL, Null, as_usual, log_odds, own_null
 from audit.features import Floats, PairArrays
+from audit.metrics import Array, conformal_p
 from audit.spans import content_sentences
 from data.cross_encoder import Adapter, find_adapter
 from data.errors import UserError, unknown
@@ -68,6 +70,33 @@ class RiskSpace(Record):
     image_center: tuple[float, ...]  # (d,)
 
 
+class LeakFree(Record):
+    """Leak-free pairs beside one kind of description, as the usual family has them (`empirical_null.py`)."""
+
+    scores: tuple[float, ...]  # leakage, ascending
+    location: float  # median of such pairs in the usual family, log odds
+    spread: float  # their interquartile range
+    sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05
+
+    @property
+    def null(self) -> Null:
+        """Of the usual family."""
+        return Null(self.location, self.spread)
+
+    def own_null(self, leakage: Floats | Array) -> Null:
+        """That of a benchmark with this leakage (n,); the usual one where it does not show."""
+        threshold = float(np.quantile(log_odds(np.array(self.scores)), 1 - LEVEL))
+        return own_null(log_odds(leakage), self.null, threshold, self.sensitivity)
+
+    def scores_under(self, null: Null) -> Floats:
+        """(m,) leakage that the leak-free pairs would have in a benchmark with this null, ascending."""
+        return features.sigmoid(as_usual(log_odds(np.array(self.scores)), self.null, null))
+
+    def p_values(self, leakage: Floats | Array, null: Null) -> Array:
+        """(n,) conformal p-values of leakage (n,) in a benchmark with this null."""
+        return conformal_p(as_usual(log_odds(leakage), null, self.null), log_odds(np.array(self.scores)))
+
+
 class TrainedOn(Record):
     """Weights that make a cross-encoder of the embedder, and whose pairs they were learned from."""
 
@@ -94,7 +123,7 @@ class HeldOut(Record):
     probe: Probe | None = None  # where the family's texts took part in the probe, one without them
     space: RiskSpace | None = None  # the same of the risk space
     cross_encoder: TrainedOn | None = None  # and of the cross-encoder
-    conformal: dict[str, tuple[float, ...]] | None = None  # of a benchmark: leak-free scores but for its own
+    conformal: dict[str, LeakFree] | None = None  # of a benchmark: leak-free scores but for its own
 
 
 class Calibration(Record):
@@ -107,7 +136,7 @@ class Calibration(Record):
     space: RiskSpace | None = None  # None: likeness is that of the embedder alone
     cross_encoder: TrainedOn | None = None  # None: the texts of a pair are read apart only
     sensitivity: float = 1.0  # share of leaking pairs with p_value <= 0.05, for the corrected prevalence
-    conformal: dict[str, tuple[float, ...]]  # by `reference_of`: leakage of leak-free pairs, ascending
+    conformal: dict[str, LeakFree]  # by `reference_of`
     held_out: dict[str, HeldOut] = Field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()  # writers and families that coefficients and leak-free scores are of
     taught_by: tuple[str, ...] = ()  # those whose texts probe and risk space learned from
@@ -171,7 +200,7 @@ def load_calibration(embedder_name: str) -> Calibration:
             f"{path} is not a calibration: fit it again with `python -m audit.calibrate`."
         ) from error
     strangers = calibration.terms.keys() - features.FEATURES.keys()
-    if strangers or not calibration.conformal.get("author"):
+    if strangers or "author" not in calibration.conformal:
         raise UserError(f"{path} is of another version: fit it again with `python -m audit.calibrate`.")
     return with_folders(calibration, lambda folder: str(path.parent / folder))
 

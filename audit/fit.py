@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import metrics
-from audit.calibrations import Calibration, HeldOut, Term, TrainedOn, reference_of
+from audit import features, metrics
+from audit.calibrations import Calibration, HeldOut, LeakFree, Term, TrainedOn, reference_of
+from audit.empirical_null import LEVEL, Null, as_usual, log_odds
 from audit.labelled import VIEWS, LabelledPair, source_of
-from audit.lines import PRIOR, RIDGE, Line, fit_line, spread
+from audit.lines import LEAST_SPREAD, PRIOR, RIDGE, Line, fit_line, spread
 from audit.probe import ProbeText, fold_of
 from audit.samples import Array, Measurer, Sample
 from data.embedders import Embedder
 from data.errors import UserError
 
 CONFORMAL_SCORES = 1000  # kept per kind of description
+TURNS = 4  # of nulls and leak-free scores, each found by the other: medians then move by less than 0.01
 # The square divides the ridge. The cross-encoder ranks better than the rest, most of all beside captions; falling
 # behind other images tells swapped pairs, and costs labelled families something.
 EMPHASIS = {"joint": 1.4, "joint_of_long": 0.9, "risk_behind": 0.5}
@@ -54,13 +57,12 @@ def fit_calibration(
         for source in dict.fromkeys(sample.source for sample in samples)
         if (rest := _but(samples, source)) and len({pair.leak for other in rest for pair in other.pairs}) == 2
     }
-    references = dict(_references(samples, held_out, full, ocr))
+    scored = list(_scored(samples, held_out, full, ocr))
+    references = dict(_references(scored))
     benchmarks = {sample.source for sample in samples if not sample.pairs[0].writer} & held_out.keys()
-    rests = {source: _but(samples, source) for source in benchmarks}
+    rests = {source: [each for each in scored if each.source != source] for source in benchmarks}
     apart = {
-        source: dict(_references(rest, held_out, full, ocr))
-        for source, rest in rests.items()
-        if any(((each.leak == 0) & _given(each)).any() for each in rest)
+        source: dict(_references(rest)) for source, rest in rests.items() if any(each.weight for each in rest)
     }
     others = {
         sample.source: used
@@ -77,7 +79,7 @@ def fit_calibration(
         probe=measurer.fitted.probe,
         space=measurer.fitted.space,
         cross_encoder=cross_encoders[0] if "joint" in measurer.terms else None,
-        sensitivity=_short(_sensitivity(samples, held_out, full, references)),
+        sensitivity=_short(_sensitivity(list(_scored(samples, held_out, full, ())), references)),
         conformal=references,
         held_out={
             source: _held_out(
@@ -165,21 +167,78 @@ def _without(sample: Sample, topics: set[str]) -> Sample:
     return Sample(sample.family, kept, sample.values[rows], sample.weight[rows])
 
 
-def _references(
+class _Scored(NamedTuple):
+    """One family's given pairs beside one kind of description, under the fit without the family."""
+
+    family: str
+    source: str
+    kind: str
+    leakage: Array  # (n,)
+    leak: Array  # (n,)
+    weight: float  # of the leak-free ones, as in the fit
+
+    @property
+    def free(self) -> Array:
+        return log_odds(self.leakage[self.leak == 0])
+
+
+def _scored(
     samples: Sequence[Sample], held_out: dict[str, Line], full: Line, ocr: Sequence[str]
-) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """By `reference_of`, scores of leak-free pairs under the fit without their family, which weighs as in the fit."""
-    of_kind: dict[str, list[tuple[Array, float]]] = {"author": [], "caption": [], "ocr": []}
+) -> Iterator[_Scored]:
     for sample in [sample for sample in samples if sample.family != HARD_FAMILY] or samples:
-        scores = held_out.get(sample.source, full).scores(sample.values)
+        leakage = held_out.get(sample.source, full).scores(sample.values)
         kinds = _kinds(sample, ocr)
-        for kind, families in of_kind.items():
-            free = (sample.leak == 0) & _given(sample) & (kinds == kind)
-            if free.any():
-                families.append((scores[free], float(sample.weight[free].sum())))
-    told = of_kind["author"] + of_kind["caption"] or of_kind["ocr"]
-    for kind, families in of_kind.items():
-        yield kind, _thinned(families or told)
+        for kind in dict.fromkeys(kinds.tolist()):
+            rows = _given(sample) & (kinds == kind)
+            weight = float(sample.weight[rows & (sample.leak == 0)].sum())
+            if rows.any():
+                yield _Scored(sample.family, sample.source, kind, leakage[rows], sample.leak[rows], weight)
+
+
+def _references(scored: Sequence[_Scored]) -> Iterator[tuple[str, LeakFree]]:
+    """By `reference_of`, the leak-free pairs of all families."""
+    of_kind = {
+        kind: [each for each in scored if each.kind == kind and each.weight]
+        for kind in ("author", "caption", "ocr")
+    }
+    # Benchmarks that are read off their images are few, and their texts as short as an author's.
+    alike = of_kind | {"ocr": of_kind["ocr"] + of_kind["author"]}
+    for kind, families in alike.items():
+        yield kind, _leak_free(families or [each for own in of_kind.values() for each in own])
+
+
+def _leak_free(families: Sequence[_Scored]) -> LeakFree:
+    """The leak-free pairs of some families, each moved by its own null, as a benchmark's will be.
+
+    That null is read off a family's scores without its labels, by what is known of the others: in turns.
+    """
+    nulls = [_labelled_null(family.free) for family in families]
+    for _ in range(TURNS):
+        weight = [family.weight for family in families]
+        location, spread = np.average(nulls, axis=0, weights=weight)
+        usual = Null(_short(location), _short(spread))
+        moved = [
+            (as_usual(family.free, null, usual), family.weight)
+            for family, null in zip(families, nulls, strict=True)
+        ]
+        leak_free = LeakFree(scores=_thinned(moved), location=usual.location, spread=usual.spread)
+        found = [_found(family, leak_free, null) for family, null in zip(families, nulls, strict=True)]
+        leaking = [share for share in found if share is not None]
+        leak_free = leak_free.replace(sensitivity=_short(float(np.mean(leaking))) if leaking else 1.0)
+        nulls = [leak_free.own_null(family.leakage) for family in families]
+    return leak_free
+
+
+def _labelled_null(free: Array) -> Null:
+    low, middle, high = np.quantile(free, [0.25, 0.5, 0.75])
+    return Null(float(middle), max(float(high - low), LEAST_SPREAD))
+
+
+def _found(family: _Scored, leak_free: LeakFree, null: Null) -> float | None:
+    """Share of leaking pairs with a small p-value; None where none leaks."""
+    if not (family.leak == 1).any():
+        return None
+    return float((leak_free.p_values(family.leakage[family.leak == 1], null) <= LEVEL).mean())
 
 
 def _kinds(sample: Sample, ocr: Sequence[str]) -> NDArray[np.str_]:
@@ -195,7 +254,7 @@ def _given(sample: Sample) -> NDArray[np.bool_]:
 
 
 def _thinned(families: Sequence[tuple[Array, float]]) -> tuple[float, ...]:
-    """Of every family evenly spread quantiles, as many as it weighs, together in ascending order.
+    """Leakage, ascending: of every family's log odds evenly spread quantiles, as many as it weighs.
 
     A family's few highest scores, often mislabelled pairs, do not set the scale: p-values below about 0.01 are
     approximate. Among all scores, VLSBench's leaks would not stand out one by one.
@@ -207,22 +266,17 @@ def _thinned(families: Sequence[tuple[Array, float]]) -> tuple[float, ...]:
     for family, weight in families:
         count = max(1, round(most * weight / total))
         scores.append(np.quantile(family, (np.arange(count) + 0.5) / count))
-    return tuple(_short(score) for score in np.sort(np.concatenate(scores)))
+    return tuple(_short(score) for score in features.sigmoid(np.sort(np.concatenate(scores))))
 
 
-def _sensitivity(
-    samples: Sequence[Sample], held_out: dict[str, Line], full: Line, references: dict[str, tuple[float, ...]]
-) -> float:
-    """Share of leaking pairs with p <= 0.05 as descriptions, mean over families, each under the fit without it."""
-    threshold = {kind: np.quantile(scores, 0.95) for kind, scores in references.items()}
-    shares = []
-    for sample in samples:
-        leaking = (sample.leak == 1) & _given(sample)
-        if leaking.any():
-            scores = held_out.get(sample.source, full).scores(sample.values)
-            least = np.array([threshold[kind] for kind in _kinds(sample, ())])
-            shares.append((scores >= least)[leaking].mean())
-    return float(np.mean(shares))
+def _sensitivity(scored: Sequence[_Scored], references: dict[str, LeakFree]) -> float:
+    """Share of leaking pairs with p <= 0.05, mean over families."""
+    found: dict[str, list[float]] = {}
+    for each in scored:
+        leak_free = references[each.kind]
+        share = _found(each, leak_free, leak_free.own_null(each.leakage))
+        found.setdefault(each.family, []).extend([] if share is None else [share] * int(each.leak.sum()))
+    return float(np.mean([np.mean(shares) for shares in found.values() if shares]))
 
 
 def _held_out(
@@ -232,7 +286,7 @@ def _held_out(
     scale: Array,
     fitted: Calibration | None,
     trained: TrainedOn | None,
-    references: dict[str, tuple[float, ...]] | None,
+    references: dict[str, LeakFree] | None,
 ) -> HeldOut:
     return HeldOut(
         weights={term: _short(each) for term, each in zip(terms, line.slope * scale, strict=True)},

@@ -96,7 +96,7 @@ def prevalence(
     )
 
 
-def conformal_p(scores: Floats, calibration: Floats) -> Array:
+def conformal_p(scores: Floats | Array, calibration: Floats | Array) -> Array:
     """(n,) (1 + number of leak-free calibration scores at least as high) / (1 + their number).
 
     `calibration` (m,) in any order; Vovk et al., Algorithmic Learning in a Random World, 2005.

@@ -38,8 +38,9 @@ class Rating(NamedTuple):
 
     @property
     def label(self) -> int | None:
-        """1 or 0 where both say the same and are sure."""
-        return LABELS.get(self.first) if self.first == self.second else None
+        """1 or 0 where both are sure and say the same: where nothing risky is shown, nothing leaks."""
+        first, second = LABELS.get(self.first), LABELS.get(self.second)
+        return first if first == second else None
 
 
 def main() -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from audit.calibrations import Calibration, reference_of
 from audit.descriptions import Content
@@ -128,15 +129,19 @@ def _scores(audited: Audited) -> list[float]:
 
 
 def _reference(sources: Sequence[Audited], calibration: Calibration) -> list[float]:
-    """The leak-free calibration scores that most pairs here are compared with."""
-    compared = Counter(
-        reference_of(content.origin, content.text)
-        for audited in sources
-        for _, _, content in audited.entries()
-        if content.origin and content.text
-    )
-    kind = max(calibration.conformal, key=lambda name: compared[name], default="")
-    return list(calibration.conformal.get(kind, ()))
+    """The leak-free calibration scores that most pairs here are compared with, as a single source has them."""
+    scores_of: dict[str, list[float]] = {kind: [] for kind in calibration.conformal}
+    for audited in sources:
+        for row, audit, content in audited.entries():
+            if audit.leakage is not None and row.is_safe is not True:
+                kind = reference_of(content.origin or "", content.text or "")
+                scores_of.setdefault(kind, []).append(audit.leakage)
+    kind = max(calibration.conformal, key=lambda name: len(scores_of[name]), default="")
+    if not kind:
+        return []
+    leak_free = calibration.conformal[kind]
+    null = leak_free.own_null(np.array(scores_of[kind])) if len(sources) == 1 else leak_free.null
+    return [float(score) for score in leak_free.scores_under(null)]
 
 
 def _above(scores: Sequence[float]) -> list[float]:

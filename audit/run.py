@@ -130,7 +130,7 @@ def audit_into(
     from audit.summary import summarise
 
     rate = settings.false_discovery_rate
-    audits = [_audit(*each, auditor, rate) for each in zip(names, sources, shown, strict=True)]
+    audits = [_audit(*each, auditor) for each in zip(names, sources, shown, strict=True)]
     summaries = [summarise(audited, settings.calibration.sensitivity, rate) for audited in audits]
     _write(out, audits, summaries, settings)
     return summaries
@@ -161,7 +161,7 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
     make = partial(load_auditor, arguments.embedder, calibration, rate, fast=not arguments.exact)
     pools = {"audit": Pool(actors=actors, gpus=gpus)}
     with opened_engine(arguments.engine, pools, arguments.ray_address) as engine:
-        yield SpreadAuditor(engine, make, rate)
+        yield SpreadAuditor(engine, make, settings.calibration, rate)
 
 
 def _read(given: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
@@ -216,17 +216,19 @@ def _likeness(model: str, open_eyes: Eyes) -> Likeness:
     return Likeness(model, open_eyes.cache)
 
 
-def _audit(
-    name: str, source: Source, contents: Sequence[Content], auditor: PairScorer, false_discovery_rate: float
-) -> Audited:
+def _audit(name: str, source: Source, contents: Sequence[Content], auditor: PairScorer) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool. Harmless twins are not flagged."""
-    from audit.auditor import with_verdicts
     from audit.summary import Audited
 
     started = time.monotonic()
     queries = [row.query for row in source.rows]
     texts = [content.text for content in contents]
-    audits = auditor.score(queries, texts, [content.origin or "author" for content in contents])
+    audits = auditor.score(
+        queries,
+        texts,
+        [content.origin or "author" for content in contents],
+        counted=[row.is_safe is not True for row in source.rows],
+    )
     scored = sum(audit.leakage is not None for audit in audits)
     print(
         f"{printable(name)}: {scored:,} of {len(queries):,} pairs scored in {time.monotonic() - started:.0f} s",
@@ -236,7 +238,6 @@ def _audit(
         audit.replace(unscored_because=content.missing) if content.missing and query.strip() else audit
         for audit, content, query in zip(audits, contents, queries, strict=True)
     ]
-    audits = with_verdicts(audits, false_discovery_rate, [row.is_safe is not True for row in source.rows])
     return Audited(name, source, audits, contents)
 
 

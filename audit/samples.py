@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -129,10 +130,9 @@ class Measurer:
         """Those that saw no text of a family; None where its texts took no part in them, or are left out by writer."""
         return self._fitted.get(family)
 
-    def values_of(self, pairs: Sequence[LabelledPair], pool: Pool) -> Array:
-        """(n, f) features of the pairs of one source, in the order of `terms`."""
+    def _values_of(self, pairs: Sequence[LabelledPair], odds: Odds, pool: Pool) -> Array:
+        """(n, f) features of the pairs of one family, in the order of `terms`, from what `_read_together` says."""
         values = np.zeros((len(pairs), len(self.terms)))
-        odds = self._read_together(pairs)
         groups = [group_of(pair) for pair in pairs]
         for group in dict.fromkeys(groups):
             rows = [row for row, each in enumerate(groups) if each == group]
@@ -147,12 +147,16 @@ class Measurer:
         return values
 
     def _read_together(self, pairs: Sequence[LabelledPair]) -> Odds:
-        """(n,) log odds of the cross-encoder that learned nothing from the pairs, which are of one source."""
-        trained = self.cross_encoder_without(pairs[0]) if pairs else None
-        if trained is None or not isinstance(self._embedder, LayeredEmbedder):
-            return np.full(len(pairs), np.nan, np.float32)
-        both = [both_texts(pair.query, pair.image_description) for pair in pairs]
-        return self._embedder.read_together(both, trained.adapter())
+        """(n,) log odds of the cross-encoder that learned nothing from a pair's source; NaN where there is none."""
+        odds = np.full(len(pairs), np.nan, np.float32)
+        if not isinstance(self._embedder, LayeredEmbedder):
+            return odds
+        of_each = [self.cross_encoder_without(pair) for pair in pairs]
+        for trained in dict.fromkeys(each for each in of_each if each):
+            rows = [row for row, each in enumerate(of_each) if each == trained]
+            both = [both_texts(pairs[row].query, pairs[row].image_description) for row in rows]
+            odds[rows] = self._embedder.read_together(both, trained.adapter())
+        return odds
 
     def cross_encoder_without(self, pair: LabelledPair) -> TrainedOn | None:
         """The first cross-encoder that learned nothing from a pair's source; None where each did, or there is none."""
@@ -165,17 +169,21 @@ class Measurer:
         """
         if self._cross_encoders:
             pairs = [pair for pair in pairs if self.cross_encoder_without(pair)]
-        for family in dict.fromkeys(pair.family for pair in pairs):
-            own = [pair for pair in pairs if pair.family == family]
-            given = [pair for pair in own if pair.query.strip() and pair.image_description.strip()]
-            made = swapped(given, lambda pair: pair.leak == 1)
+        of_family: dict[str, list[LabelledPair]] = {}
+        for pair in pairs:
+            if pair.query.strip() and pair.image_description.strip():
+                of_family.setdefault(pair.family, []).append(pair)
+        measured = [own + swapped(own, lambda pair: pair.leak == 1) for own in of_family.values()]
+        # Of all families at once: pairs of like length are read together, and the wait has one bar.
+        odds = iter(self._read_together([pair for own in measured for pair in own]))
+        families_of = Counter(own[0].writer for own in measured)
+        for (family, given), own in zip(of_family.items(), measured, strict=True):
             pool = self.reader.pool([pair.image_description for pair in given])
-            writers_families = len(
-                {pair.family for pair in pairs if pair.writer and pair.writer == own[0].writer}
+            share = (
+                0.5 if family in OWN_FAMILIES else 1 / (families_of[own[0].writer] if own[0].writer else 1)
             )
-            share = 0.5 if family in OWN_FAMILIES else 1 / max(writers_families, 1)
-            weight = weights(given + made) * share
-            yield Sample(family, given + made, self.values_of(given + made, pool), weight)
+            read = np.fromiter(islice(odds, len(own)), np.float32, len(own))
+            yield Sample(family, own, self._values_of(own, read, pool), weights(own) * share)
 
 
 def weights(pairs: Sequence[LabelledPair]) -> Array:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from audit.auditor import Auditor, with_verdicts
-from audit.calibrations import load_calibration
+from audit.auditor import Auditor, judged
+from audit.calibrations import Calibration, load_calibration
 from audit.pool import Pool
 from data.embedders import load_embedder
 from data.engines import Engine, Work
@@ -45,6 +45,8 @@ class PairScorer(Protocol):
         queries: Sequence[str],
         descriptions: Sequence[str | None],
         origins: Sequence[str] | None = None,
+        *,
+        counted: Sequence[bool] | None = None,
     ) -> list[Audit]: ...
 
 
@@ -53,6 +55,7 @@ class SpreadAuditor(NamedTuple):
 
     engine: Engine
     load: Callable[[], Auditor]
+    calibration: Calibration
     false_discovery_rate: float
 
     def score(
@@ -60,10 +63,13 @@ class SpreadAuditor(NamedTuple):
         queries: Sequence[str],
         descriptions: Sequence[str | None],
         origins: Sequence[str] | None = None,
+        *,
+        counted: Sequence[bool] | None = None,
     ) -> list[Audit]:
         """One `Audit` per pair, in order."""
         told = origins if origins is not None else ["author"] * len(queries)
-        return score_spread(self.engine, self.load, queries, descriptions, told, self.false_discovery_rate)
+        audits = score_spread(self.engine, self.load, queries, descriptions, told)
+        return judged(audits, descriptions, self.calibration, self.false_discovery_rate, counted)
 
 
 def score_spread(
@@ -72,11 +78,10 @@ def score_spread(
     queries: Sequence[str],
     descriptions: Sequence[str | None],
     origins: Sequence[str],
-    false_discovery_rate: float,
 ) -> list[Audit]:
-    """What `Auditor.score` finds of the pairs, in order.
+    """What `Auditor.score` finds of each pair, in order; `judged` then sees all of them.
 
-    The pool is made where a worker is; every part is scored against it; Benjamini-Hochberg sees all p-values.
+    The pool is made where a worker is, and every part is scored against it.
     """
     known = [
         text
@@ -93,7 +98,7 @@ def score_spread(
             if isinstance(audit, RowFailed):
                 raise UserError(f"A part of the audit failed ({audit}): run the same command again.")
             audits[int(identity)] = audit
-    return with_verdicts([audits[row] for row in range(len(asked))], false_discovery_rate)
+    return [audits[row] for row in range(len(asked))]
 
 
 def _pool(load: Callable[[], Auditor], descriptions: Sequence[str]) -> Pool:

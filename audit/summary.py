@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from audit.descriptions import Content
 from audit.descriptions import cautions as content_cautions
+from audit.empirical_null import LEVEL
 from audit.metrics import prevalence, rogan_gladen
 from data.records import Audit, Record
 from data.sources.reader import Source, SourceRow
@@ -23,7 +24,6 @@ from data.sources.reader import Source, SourceRow
 GENERIC_NAMES = ("data", "test", "train", "val", "validation", "dataset", "metadata", "index")
 Z_95 = 1.959964
 FEW = 20  # pairs; of fewer the pool that scores are normalised by says little
-LEVEL = 0.05  # of the test that prevalence is estimated from: the share of leak-free pairs it takes for leaks
 
 
 class Share(Record):

@@ -115,11 +115,12 @@ def _audit(pairs: Sequence[Pair], shop: Workshop) -> list[Pair]:
     queries, shown = [pair.instruction for pair in pairs], [pair.image_description for pair in pairs]
     origins = ["author" if pair.drawing else "caption" for pair in pairs]
     if shop.engine.spreads:
-        from audit.spread import load_auditor, score_spread
+        from audit.calibrations import load_calibration
+        from audit.spread import SpreadAuditor, load_auditor
 
         name, rate = shop.profile.audit.embedder, shop.profile.audit.false_discovery_rate
         load = partial(load_auditor, name, name, rate)
-        audits = score_spread(shop.engine, load, queries, shown, origins, rate)
+        audits = SpreadAuditor(shop.engine, load, load_calibration(name), rate).score(queries, shown, origins)
     else:
         audits = shop.auditor.score(queries, shown, origins)
     return [pair.replace(audit=audit) for pair, audit in zip(pairs, audits, strict=True)]

@@ -207,8 +207,14 @@ def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(auditor: Audi
     assert sum(kept) >= 0.95 * len(kept)
 
 
-def test_longer_or_captioned_descriptions_hardly_change_a_score(auditor: Auditor) -> None:
-    pairs = [pair for file in SCENES for pair in read_labelled(file) if pair.made == "given"][::11]
+@pytest.mark.parametrize(
+    ("every", "least"),
+    [(11, 0.92), pytest.param(1, 0.95, marks=pytest.mark.slow)],  # a sample may miss by 3 %
+)
+def test_longer_or_captioned_descriptions_hardly_change_a_score(
+    auditor: Auditor, every: int, least: float
+) -> None:
+    pairs = [pair for file in SCENES for pair in read_labelled(file) if pair.made == "given"][::every]
     queries = [pair.query for pair in pairs]
     plain = [pair.image_description for pair in pairs]
     pool = auditor.pool(plain)
@@ -218,4 +224,4 @@ def test_longer_or_captioned_descriptions_hardly_change_a_score(auditor: Auditor
     for changed in (captions, longer):
         after = [leakage(audit) for audit in auditor.score(queries, changed, pool=pool)]
         kept = [abs(a - b) <= 0.1 for a, b in zip(before, after, strict=True)]
-        assert sum(kept) >= 0.95 * len(kept)
+        assert sum(kept) >= least * len(kept)

@@ -55,9 +55,17 @@ def test_rows_on_which_both_raters_are_sure_become_labelled_pairs(tmp_path: Path
 
 
 def test_rows_on_which_raters_differ_are_left_out(tmp_path: Path, benchmark: Path) -> None:
-    ratings = write_ratings(tmp_path / "mine.csv", {"1": "0", "0": "none"})
+    ratings = write_ratings(tmp_path / "mine.csv", {"1": "0", "0": "0.5"})
     assert run("audit.rated", ratings, benchmark, "--out", tmp_path / "rated.jsonl").returncode == 0
     assert [pair.query for pair in read_labelled(tmp_path / "rated.jsonl")] == [QUERIES["none"]]
+
+
+def test_where_nothing_risky_is_shown_both_words_for_it_mean_leak_free(
+    tmp_path: Path, benchmark: Path
+) -> None:
+    ratings = write_ratings(tmp_path / "mine.csv", {"0": "none", "none": "0"})
+    assert run("audit.rated", ratings, benchmark, "--out", tmp_path / "rated.jsonl").returncode == 0
+    assert [pair.leak for pair in read_labelled(tmp_path / "rated.jsonl")] == [1, 0, 0]
 
 
 def test_ratings_of_other_texts_are_refused_in_a_sentence(tmp_path: Path, benchmark: Path) -> None:
@@ -87,7 +95,7 @@ def test_the_shipped_ratings_are_figures_and_no_text() -> None:
 def test_the_shipped_ratings_are_of_vlsbench_as_published(tmp_path: Path) -> None:
     done = run("audit.rated", RATINGS, VLSBENCH, "--out", tmp_path / "rated.jsonl")
     assert done.returncode == 0, done.stderr
-    assert "1,755 pairs, 207 leaking" in done.stdout
+    assert "1,792 pairs, 207 leaking" in done.stdout
 
 
 def test_a_rated_family_is_judged_by_a_probe_and_a_space_that_never_read_it() -> None:

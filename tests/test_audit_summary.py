@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from audit.calibrations import load_calibration
+from audit.auditor import judged
+from audit.calibrations import Calibration, LeakFree, load_calibration
 from audit.descriptions import Content
 from audit.metrics import conformal_p
 from audit.outputs import audit_row, write_csv
@@ -54,20 +55,31 @@ def test_harmless_twins_neither_flag_nor_hide_a_leak() -> None:
     """Verdicts are over the counted pairs: twins that score high let no ordinary pair through, calm ones mute none."""
     from audit.run import _audit
 
+    calm = LeakFree(scores=tuple(n / 1000 for n in range(1, 1000)), location=0, spread=2.2)
+    calibration = Calibration(embedder="b", terms={}, intercept=0, conformal={"author": calm}, provenance={})
+
     class Known(NamedTuple):
-        p_values: Sequence[float]
+        leakage: Sequence[float]
 
-        def score(self, queries: Sequence[str], *_: object) -> list[Audit]:
-            assert len(queries) == len(self.p_values)
-            return [Audit(leakage=1 - p, p_value=p, leaks=True) for p in self.p_values]
+        def score(
+            self,
+            queries: Sequence[str],
+            descriptions: Sequence[str | None],
+            origins: object,
+            *,
+            counted: list[bool],
+        ) -> list[Audit]:
+            audits = [Audit(leakage=each, content_from="author") for each in self.leakage]
+            return judged(audits, descriptions, calibration, 0.05, counted)
 
-    def flagged(p_values: Sequence[float], twins: int) -> list[int]:
-        rows = source(*(row(str(n), is_safe=n < twins) for n in range(len(p_values))))
-        audited = _audit("b", rows, [Content("d", "author")] * len(p_values), Known(p_values), 0.05)
+    def flagged(leakage: Sequence[float], twins: int) -> list[int]:
+        rows = source(*(row(str(n), is_safe=n < twins) for n in range(len(leakage))))
+        audited = _audit("b", rows, [Content("d", "author")] * len(leakage), Known(leakage))
         return [n for n, audit in enumerate(audited.audits) if audit.leaks]
 
-    assert flagged([0.0005] * 300 + [n / 101 for n in range(1, 101)], twins=300) == []
-    assert flagged([0.4] * 900 + [0.008] * 100, twins=900) == list(range(900, 1000))
+    even = [n / 101 for n in range(1, 101)]
+    assert flagged([0.9995] * 300 + even, twins=300) == []
+    assert flagged([0.6] * 900 + even + [0.995] * 40, twins=900) == [*range(999, 1000), *range(1000, 1040)]
 
 
 def test_a_p_value_of_exactly_the_level_counts() -> None:

@@ -203,7 +203,7 @@ def test_a_few_pairs_make_no_small_p_values(minilm: Embedder, labelled: Path) ->
     """Twelve pairs are no thousand scores: the least p-value is one in what there is and one more."""
     calibration = fit_calibration(minilm, read_labelled(labelled), ocr=())
     free = sum(not row["leak"] for row in labelled_rows())
-    assert all(len(scores) <= free for scores in calibration.conformal.values())
+    assert all(len(each.scores) <= free for each in calibration.conformal.values())
 
 
 def test_a_fit_takes_families_of_one_kind_and_of_pictures_text_alone(
@@ -213,7 +213,7 @@ def test_a_fit_takes_families_of_one_kind_and_of_pictures_text_alone(
     leaks = [pair.replace(family="leaks only") for pair in both if pair.leak]
     fitted = fit_calibration(minilm, [*both, *leaks], ocr=())
     assert fitted.held_out["toy"].conformal is None  # nothing leak-free is left to compare it with
-    assert fit_calibration(minilm, both, ocr=["toy"]).conformal["author"]
+    assert fit_calibration(minilm, both, ocr=["toy"]).conformal["author"].scores
     with pytest.raises(UserError, match="no family of these files: nope"):
         fit_calibration(minilm, both, ocr=["nope"])
 

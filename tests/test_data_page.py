@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from audit.calibrations import Calibration
+from audit.calibrations import Calibration, LeakFree
 from audit.report import Settings
 from audit.report import write_report as write_audit_report
 from audit.summary import Audited, summarise
@@ -48,8 +48,13 @@ def audit_page(tmp_path: Path, server: ThreadingHTTPServer) -> Path:
     source = Source(
         name=text, columns=Columns(query=(text,)), rows=tuple(rows), notes=(note,), benchmark=text
     )
-    calibration = Calibration(embedder=text, terms={}, intercept=0, conformal={"author": (0.1, 0.2)},
-                              provenance={text: text})  # fmt: skip
+    calibration = Calibration(
+        embedder=text,
+        terms={},
+        intercept=0,
+        conformal={"author": LeakFree(scores=(0.1, 0.2), location=-2, spread=1)},
+        provenance={text: text},
+    )
     audited = [
         Audited(text, source, audits),
         Audited("b", source, audits),

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit.spread import load_auditor, score_spread
+from audit.calibrations import load_calibration
+from audit.spread import SpreadAuditor, load_auditor
 from construct.conductor import _run_steps
 from construct.offline.scenes import load_scenes
 from construct.profile import load_profile
@@ -166,7 +167,7 @@ def test_scores_are_the_same_to_1e_5(
     load = partial(load_auditor, "minilm", "minilm", 0.05)
     origins = ["author"] * len(queries)
     plain = load().score(queries, shown, origins)
-    spread = score_spread(ray_engine, load, queries, shown, origins, 0.05)
+    spread = SpreadAuditor(ray_engine, load, load_calibration("minilm"), 0.05).score(queries, shown, origins)
     assert len(spread) == len(plain)
     assert all(close(one, other) for one, other in zip(plain, spread, strict=True))
     assert max(audit.leakage or 0.0 for audit in plain) > 0.5
