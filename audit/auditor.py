@@ -127,7 +127,7 @@ def judged(
     p_values = np.ones(len(rows))
     for kind in dict.fromkeys(kinds.tolist()):
         like = kinds == kind
-        leak_free = calibration.conformal.get(kind, calibration.conformal["author"])
+        leak_free = calibration.leak_free(kind)
         null = leak_free.null if alone else leak_free.own_null(leakage[like & counts])
         p_values[like] = leak_free.p_values(leakage[like], null)
     flags = np.zeros(len(rows), np.bool_)

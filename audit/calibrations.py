@@ -151,6 +151,10 @@ class Calibration(Record):
         standard = (features.features_of(pairs, self.terms) - center) / scale
         return features.sigmoid(np.nan_to_num(standard) @ weight + self.intercept)
 
+    def leak_free(self, kind: str) -> LeakFree:
+        """What pairs beside one kind of description (`reference_of`) are compared with."""
+        return self.conformal.get(kind, self.conformal["author"])
+
     def digest(self) -> str:
         """Of all that scores and p-values come from: the same for the same figures, wherever they lie."""
         figures = self.model_dump_json(include={*_FIGURES})

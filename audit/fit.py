@@ -150,9 +150,9 @@ def folds_left_out(samples: Sequence[Sample], held_out: dict[str, Line]) -> dict
     """AUROC of each family with folds: coefficients without the family, probe and space without the pair's fold."""
     found: dict[str, float] = {}
     for sample in samples:
-        if sample.pairs[0].fold and sample.family in held_out:
-            given = _given(sample)
-            auroc = metrics.auroc(sample.leak[given], held_out[sample.family].scores(sample.values[given]))
+        rows = _given(sample) & np.array([bool(pair.fold) for pair in sample.pairs])
+        if rows.any() and sample.family in held_out:
+            auroc = metrics.auroc(sample.leak[rows], held_out[sample.family].scores(sample.values[rows]))
             found |= {sample.family: _short(auroc)} if auroc is not None else {}
     return found
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from audit.calibrations import Calibration, reference_of
+from audit.calibrations import Calibration
 from audit.descriptions import Content
-from audit.summary import Audited, CategoryFigures, Share, Summary, counted, why_unscored
+from audit.empirical_null import Null
+from audit.summary import Audited, CategoryFigures, Share, Summary, counted, nulls_of, why_unscored
 from data.pages.charts import Histogram, Series, axis_top, histogram
 from data.pages.page import Figure, count, percent, plural, render_page, write_page
 from data.pages.thumbnails import thumbnails
@@ -130,18 +130,16 @@ def _scores(audited: Audited) -> list[float]:
 
 def _reference(sources: Sequence[Audited], calibration: Calibration) -> list[float]:
     """The leak-free calibration scores that most pairs here are compared with, as a single source has them."""
-    scores_of: dict[str, list[float]] = {kind: [] for kind in calibration.conformal}
-    for audited in sources:
-        for row, audit, content in audited.entries():
-            if audit.leakage is not None and row.is_safe is not True:
-                kind = reference_of(content.origin or "", content.text or "")
-                scores_of.setdefault(kind, []).append(audit.leakage)
-    kind = max(calibration.conformal, key=lambda name: len(scores_of[name]), default="")
-    if not kind:
+    of_all = [null for audited in sources for null in nulls_of(audited, calibration)]
+    pairs: Counter[str] = Counter()
+    for null in of_all:
+        pairs[null.kind] += null.pairs
+    if not pairs:
         return []
-    leak_free = calibration.conformal[kind]
-    null = leak_free.own_null(np.array(scores_of[kind])) if len(sources) == 1 else leak_free.null
-    return [float(score) for score in leak_free.scores_under(null)]
+    (kind, _), *_ = pairs.most_common(1)
+    leak_free = calibration.leak_free(kind)
+    own = Null(of_all[0].location, of_all[0].spread) if len(sources) == 1 else leak_free.null
+    return [float(score) for score in leak_free.scores_under(own)]
 
 
 def _above(scores: Sequence[float]) -> list[float]:

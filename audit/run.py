@@ -127,11 +127,14 @@ def audit_into(
     settings: Settings,
 ) -> list[Summary]:
     """Audit the sources and write rows, report and figures into `out`; returns a summary of each."""
-    from audit.summary import summarise
+    from audit.summary import nulls_of, summarise
 
-    rate = settings.false_discovery_rate
+    rate, calibration = settings.false_discovery_rate, settings.calibration
     audits = [_audit(*each, auditor) for each in zip(names, sources, shown, strict=True)]
-    summaries = [summarise(audited, settings.calibration.sensitivity, rate) for audited in audits]
+    summaries = [
+        summarise(audited, calibration.sensitivity, rate).replace(nulls=tuple(nulls_of(audited, calibration)))
+        for audited in audits
+    ]
     _write(out, audits, summaries, settings)
     return summaries
 

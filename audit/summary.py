@@ -14,6 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
+
+from audit.calibrations import Calibration, reference_of
 from audit.descriptions import Content
 from audit.descriptions import cautions as content_cautions
 from audit.empirical_null import LEVEL
@@ -46,6 +49,17 @@ class CategoryFigures(Record):
     mean_leakage: float | None
 
 
+class NullFigures(Record):
+    """Where p-values take a source's leak-free pairs beside one kind of description to lie, in log odds of leakage."""
+
+    kind: str  # "author", "caption" or "ocr", as `audit.calibrations.reference_of` has it
+    pairs: int  # that this was read off
+    location: float  # their median
+    spread: float  # their interquartile range
+    usual_location: float  # of the calibration's families
+    usual_spread: float
+
+
 class Summary(Record):
     """One audited source. Shares are of the scored rows that its authors do not mark as harmless."""
 
@@ -63,6 +77,7 @@ class Summary(Record):
     mean_leakage: float | None  # of the counted pairs
     content_from: dict[str, int]  # where the images' content came from -> scored rows
     categories: tuple[CategoryFigures, ...]
+    nulls: tuple[NullFigures, ...] = ()
     notes: tuple[str, ...]
     cautions: tuple[str, ...]  # what a reader of the figures should not miss
     verdict: str
@@ -117,6 +132,30 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         verdict="",
     )
     return summary.replace(verdict=verdict(summary, len(judged), false_discovery_rate))
+
+
+def nulls_of(audited: Audited, calibration: Calibration) -> list[NullFigures]:
+    """The nulls of a source, that of most pairs first."""
+    leakage: dict[str, list[float]] = {}
+    for row, audit, content in audited.entries():
+        if audit.leakage is not None and row.is_safe is not True:
+            kind = reference_of(content.origin or "", content.text or "")
+            leakage.setdefault(kind, []).append(audit.leakage)
+    found = []
+    for kind, scores in sorted(leakage.items(), key=lambda of_kind: -len(of_kind[1])):
+        leak_free = calibration.leak_free(kind)
+        null = leak_free.own_null(np.array(scores))
+        found.append(
+            NullFigures(
+                kind=kind,
+                pairs=len(scores),
+                location=null.location,
+                spread=null.spread,
+                usual_location=leak_free.location,
+                usual_spread=leak_free.spread,
+            )
+        )
+    return found
 
 
 def _cautions(scored: int) -> Iterator[str]:

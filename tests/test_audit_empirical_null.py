@@ -7,7 +7,11 @@ from audit.auditor import judged
 from audit.calibrations import Calibration, LeakFree
 from audit.empirical_null import EXTREME, Null, as_usual, log_odds
 from audit.metrics import Array
+from audit.report import _reference
+from audit.summary import Audited, nulls_of
 from data.records import Audit
+from data.sources.columns import Columns
+from data.sources.reader import Source, SourceRow
 
 USUAL = Null(-4.0, 1.5)
 NORMAL_SPREAD = 1.349  # interquartile range of a standard normal
@@ -104,3 +108,26 @@ def test_one_pair_judged_alone_has_the_same_p_value_among_any_others(leak_free: 
     alone = judged([one], ["A kite."], calibration, 0.05, alone=True)[0]
     among = judged([one] + [other] * 200, ["A kite."] * 201, calibration, 0.05, alone=True)[0]
     assert alone.p_value == among.p_value
+
+
+def test_summary_and_report_say_where_leak_free_pairs_are_taken_to_lie(leak_free: LeakFree) -> None:
+    """Harmless twins have no part in it; the report's leak-free curve is the one that p-values come from."""
+    calibration = Calibration(
+        embedder="b", terms={}, intercept=0, conformal={"author": leak_free}, provenance={}
+    )
+    scores = leakage(odds(np.random.default_rng(4), -5.5, 1.0, 400))
+    rows = tuple(
+        SourceRow(id=str(n), query="Who is it?", image_description="A kite.", image_key="", is_safe=n >= 300)
+        for n in range(400)
+    )
+    source = Source(name="b", columns=Columns(query=("query",)), rows=rows, notes=())
+    audits = [Audit(leakage=float(each), content_from="author") for each in scores]
+    counted = [row.is_safe is not True for row in rows]
+    audited = Audited("b", source, judged(audits, ["A kite."] * 400, calibration, 0.05, counted))
+    (null,) = nulls_of(audited, calibration)
+    assert (null.kind, null.pairs, null.usual_location) == ("author", 300, USUAL.location)
+    assert null.location == pytest.approx(-5.5, abs=0.3)
+    curve = _reference([audited], calibration)
+    p_values = [audit.p_value or 0.0 for audit in audited.audits]
+    for one, p_value in zip(scores[:20], p_values, strict=False):
+        assert np.mean(np.array(curve) >= one) == pytest.approx(p_value, abs=0.003)
