@@ -11,7 +11,7 @@ from typing import NamedTuple
 from audit.calibrations import Calibration
 from audit.descriptions import Content
 from audit.empirical_null import Null
-from audit.summary import Audited, CategoryFigures, Share, Summary, counted, nulls_of, why_unscored
+from audit.summary import Audited, CategoryFigures, Share, Summary, counted, why_unscored
 from data.pages.charts import Histogram, Series, axis_top, histogram
 from data.pages.page import Figure, count, percent, plural, render_page, write_page
 from data.pages.thumbnails import thumbnails
@@ -71,7 +71,7 @@ def write_report(
         "steps": {
             "names": [audited.name for audited in sources],
             "above": [_above(_scores(audited)) for audited in sources],
-            "calm": _above(_reference(sources, settings.calibration)),
+            "calm": _above(_reference(summaries, settings.calibration)),
         },
     }
     write_page(path, render_page(TEMPLATE, values))
@@ -83,7 +83,7 @@ def _shares(summary: Summary) -> list[Share]:
 
 def _panel(place: int, audited: Audited, summary: Summary, settings: Settings) -> Panel:
     scores = _scores(audited)
-    reference = _reference([audited], settings.calibration)
+    reference = _reference([summary], settings.calibration)
     outlines = [Series("Leak-free calibration pairs", "calm", reference)] if reference else []
     categories = list(summary.categories[:SHOWN_CATEGORIES])
     return Panel(
@@ -128,9 +128,9 @@ def _scores(audited: Audited) -> list[float]:
     return [audit.leakage for _, audit in counted(audited.pairs()) if audit.leakage is not None]
 
 
-def _reference(sources: Sequence[Audited], calibration: Calibration) -> list[float]:
+def _reference(summaries: Sequence[Summary], calibration: Calibration) -> list[float]:
     """The leak-free calibration scores that most pairs here are compared with, as a single source has them."""
-    of_all = [null for audited in sources for null in nulls_of(audited, calibration)]
+    of_all = [null for summary in summaries for null in summary.nulls]
     pairs: Counter[str] = Counter()
     for null in of_all:
         pairs[null.kind] += null.pairs
@@ -138,7 +138,7 @@ def _reference(sources: Sequence[Audited], calibration: Calibration) -> list[flo
         return []
     (kind, _), *_ = pairs.most_common(1)
     leak_free = calibration.leak_free(kind)
-    own = Null(of_all[0].location, of_all[0].spread) if len(sources) == 1 else leak_free.null
+    own = Null(of_all[0].location, of_all[0].spread) if len(summaries) == 1 else leak_free.null
     return [float(score) for score in leak_free.scores_under(own)]
 
 

@@ -8,7 +8,7 @@ from audit.calibrations import Calibration, LeakFree
 from audit.empirical_null import EXTREME, Null, as_usual, log_odds
 from audit.metrics import Array
 from audit.report import _reference
-from audit.summary import Audited, nulls_of
+from audit.summary import Audited, nulls_of, summarise
 from data.records import Audit
 from data.sources.columns import Columns
 from data.sources.reader import Source, SourceRow
@@ -127,7 +127,8 @@ def test_summary_and_report_say_where_leak_free_pairs_are_taken_to_lie(leak_free
     (null,) = nulls_of(audited, calibration)
     assert (null.kind, null.pairs, null.usual_location) == ("author", 300, USUAL.location)
     assert null.location == pytest.approx(-5.5, abs=0.3)
-    curve = _reference([audited], calibration)
+    summary = summarise(audited, leak_free.sensitivity, 0.05).replace(nulls=(null,))
+    curve = _reference([summary], calibration)
     p_values = [audit.p_value or 0.0 for audit in audited.audits]
     for one, p_value in zip(scores[:20], p_values, strict=False):
         assert np.mean(np.array(curve) >= one) == pytest.approx(p_value, abs=0.003)
