@@ -132,13 +132,10 @@ def judged(
         p_values[like] = leak_free.p_values(leakage[like], null)
     flags = np.zeros(len(rows), np.bool_)
     flags[counts] = metrics.benjamini_hochberg(p_values[counts], false_discovery_rate)
-    verdict_of = {row: (float(p_values[place]), bool(flags[place])) for place, row in enumerate(rows)}
-    return [
-        audit.model_copy(update=dict(zip(("p_value", "leaks"), verdict_of[row], strict=True)))
-        if row in verdict_of
-        else audit
-        for row, audit in enumerate(audits)
-    ]
+    verdicts = list(audits)
+    for row, p_value, leaks in zip(rows, p_values.tolist(), flags.tolist(), strict=True):
+        verdicts[row] = audits[row].model_copy(update={"p_value": p_value, "leaks": leaks})
+    return verdicts
 
 
 def _why_unscored(query: str, description: str | None) -> str | None:

@@ -16,10 +16,8 @@ from audit.metrics import Array, rogan_gladen
 
 LEVEL = 0.05  # of the test that counts leaks
 FEW = 20  # pairs that say as much of their null as the usual family does
-SURE, LOST = (
-    0.4,
-    0.7,
-)  # share of leaks up to which the lower pairs are trusted, and from which they say nothing
+# Share of leaks up to which the lower pairs are trusted, and from which they say nothing.
+SURE, LOST = 0.4, 0.7
 REACH = 2.0  # log odds between two families' medians, at most; no family of ours lies farther from the usual
 WIDEST = 2.0  # times the usual spread, at most, and its inverse at least
 EXTREME = 15.0  # log odds

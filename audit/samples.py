@@ -186,6 +186,16 @@ class Measurer:
             yield Sample(family, own, self._values_of(own, read, pool), weights(own) * share)
 
 
+def given(sample: Sample) -> NDArray[np.bool_]:
+    """(n,) which of a family's pairs are its own, not made of others."""
+    return np.array([pair.made == "given" for pair in sample.pairs])
+
+
+def short(value: float) -> float:
+    """As figures are kept."""
+    return round(float(value), 4)
+
+
 def weights(pairs: Sequence[LabelledPair]) -> Array:
     """(n,) half to the leaking pairs and half to the others, evenly over how pairs were made."""
     kinds = [(pair.leak, pair.made) for pair in pairs]
