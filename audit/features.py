@@ -37,7 +37,6 @@ class PairArrays:
     pool_mean: Floats  # (n,) mean of the same against the pool's descriptions
     pool_std: Floats  # (n,) its standard deviation
     similarity: Floats  # (n, a, b) cosine of query spans with image spans
-    whole: Floats  # (n, b) cosine of the query, or its nearest sentence, with image spans
     query_mask: Mask  # (n, a) which query spans are there
     image_mask: Mask  # (n, b) which image spans are there
     query_margin: Floats  # (n, a) risk margin of query spans
@@ -73,7 +72,8 @@ def risk_margin(vectors: Floats, risk: Floats, benign: Floats) -> Floats:
 
 def _top_mean(cosines: Floats) -> Floats:
     k = min(NEAREST, cosines.shape[1])
-    mean: Floats = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float32)
+    cosines.partition(cosines.shape[1] - k, axis=1)  # in place: nobody else holds them
+    mean: Floats = cosines[:, -k:].mean(axis=1, dtype=np.float32)
     return mean
 
 
@@ -140,11 +140,6 @@ def risk_behind(pairs: PairArrays) -> Floats:
 def _above_pool(cosine: Floats, mean: Floats, std: Floats, least_std: float) -> Floats:
     z = (cosine - mean) / np.maximum(std, least_std)
     return (np.clip(z, 0.0, Z_CEILING) / Z_CEILING).astype(np.float32)
-
-
-def chunk_cosine(pairs: PairArrays) -> Floats:
-    """Cosine of the whole query with its nearest image span: long descriptions dilute the risky part."""
-    return _best(pairs.whole, pairs.image_mask, axis=1)
 
 
 def best_for_query(pairs: PairArrays) -> Floats:
@@ -257,7 +252,6 @@ def harm_in_match(pairs: PairArrays) -> Floats:
 FEATURES: dict[str, Callable[[PairArrays], Floats]] = {
     "cosine": lambda pairs: pairs.cosine,
     "pool_z": pool_z,
-    "chunk_cosine": chunk_cosine,
     "late_interaction": late_interaction,
     "risky_match": risky_match,
     "risky_cosine": risky_cosine,

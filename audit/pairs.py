@@ -104,15 +104,11 @@ class PairReader:
         risk_cosine, risk_mean, risk_std, risk_nearest = self._in_risk_space(
             parts, first_parts, counts, vectors.take(shown_rows, axis=0), shown_mask, held, pool
         )
-        shown = vectors.take(image_rows, axis=0).transpose(0, 2, 1)
         return PairArrays(
             cosine=cosine,
             pool_mean=pool_mean,
             pool_std=pool_std,
-            similarity=vectors.take(query_rows, axis=0) @ shown,
-            whole=np.where(part_mask[:, :, None], vectors.take(part_rows, axis=0) @ shown, -1.0)
-            .max(axis=1)
-            .astype(np.float32),
+            similarity=vectors.take(query_rows, axis=0) @ vectors.take(image_rows, axis=0).transpose(0, 2, 1),
             query_mask=query_mask,
             image_mask=image_mask,
             query_margin=margins[query_rows],

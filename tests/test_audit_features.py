@@ -9,7 +9,7 @@ import pytest
 
 from audit import features, metrics
 from audit.features import FEATURES, PairArrays
-from audit.pool import shrunken_spread
+from audit.pool import most_of_each, shrunken_spread
 
 
 def pair(**changes: object) -> PairArrays:
@@ -19,7 +19,6 @@ def pair(**changes: object) -> PairArrays:
         pool_mean=np.array([0.1], np.float32),
         pool_std=np.array([0.1], np.float32),
         similarity=np.array([[[0.9, 0.2, 1.0], [0.1, 0.4, 1.0]]], np.float32),
-        whole=np.array([[0.3, 0.6, 1.0]], np.float32),
         query_mask=np.array([[True, True]]),
         image_mask=np.array([[True, True, False]]),
         query_margin=np.array([[0.3, -0.3]], np.float32),
@@ -57,7 +56,6 @@ def test_what_stands_in_the_padding_changes_nothing(name: str) -> None:
     changed = pair(
         similarity=other,
         image_margin=np.array([[0.2, -0.2, -0.9]], np.float32),
-        whole=np.array([[0.3, 0.6, 0.99]], np.float32),
     )
     assert FEATURES[name](changed) == pytest.approx(FEATURES[name](pair()))
 
@@ -194,3 +192,9 @@ def test_reading_both_texts_counts_more_beside_a_long_description(sentences: int
 def test_a_pair_falls_behind_the_image_that_the_query_fits_best(nearest: float, behind: float) -> None:
     among = replace(pair(), risk_nearest=np.array([nearest], np.float32))
     assert FEATURES["risk_behind"](among)[0] == pytest.approx(behind, abs=1e-6)
+
+
+def test_an_image_is_as_near_as_its_nearest_sentence() -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    starts = np.array([0, 1, 4, 6])
+    assert np.array_equal(most_of_each(rows, starts), np.maximum.reduceat(rows, starts, axis=0))

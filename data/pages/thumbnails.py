@@ -21,7 +21,7 @@ def thumbnails(pictures: Sequence[Path | bytes | None], side: int, budget_bytes:
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
-            if used >= budget_bytes:
+            if used >= budget_bytes or not any(chunk):
                 made += [None] * len(chunk)
                 continue
             for uri in pool.map(lambda picture: thumbnail(picture, side), chunk):
