@@ -71,6 +71,10 @@ def parse_arguments() -> argparse.Namespace:
         "--as-captions", action="store_true",
         help="put the openings and neutral sentences of captioning models around the given descriptions",
     )  # fmt: skip
+    parser.add_argument(
+        "--leak-free-only", action="store_true",
+        help="judge the pairs that do not leak by themselves, as a benchmark without leaks: 5 %% should have p <= 0.05",
+    )  # fmt: skip
     eyes.add_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     return parser.parse_args()
@@ -95,6 +99,10 @@ def main() -> None:
     ]
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
+    if arguments.leak_free_only:
+        pairs = [pair for pair in pairs if pair.leak == 0]
+        if not pairs:
+            raise UserError("Every pair in these files leaks: --leak-free-only leaves none.")
     pairs = captioned(pairs) if arguments.as_captions else pairs
     with watched_and_kept(load_embedder(), eyes.cache_folder(arguments), fast=False) as embedder:
         validation = validate(embedder, calibration, pairs, prototypes)

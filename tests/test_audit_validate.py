@@ -73,6 +73,20 @@ def test_wording_descriptions_as_captions_keeps_leaks_first(labelled: Path) -> N
     assert json.loads(done.stdout)["macro"]["auroc"] >= 0.95
 
 
+def test_leak_free_pairs_can_be_judged_by_themselves(labelled: Path) -> None:
+    done = run("audit.validate", labelled, "--leak-free-only", "--json")
+    (family,) = json.loads(done.stdout)["families"]
+    assert (family["pairs"], family["leaking"], family["auroc"]) == (len(THINGS), 0, None)
+    assert family["small_p"] is not None
+
+
+def test_leak_free_pairs_are_missed_in_a_sentence_where_all_leak(labelled: Path) -> None:
+    labelled.write_text("".join(json.dumps(row | {"leak": 1}) + "\n" for row in labelled_rows()))
+    done = run("audit.validate", labelled, "--leak-free-only")
+    assert done.returncode == 2
+    assert "Every pair in these files leaks" in done.stderr
+
+
 @pytest.mark.parametrize("module", ["audit.validate", "audit.calibrate"])
 def test_help_answers_at_once(module: str) -> None:
     started = time.monotonic()
