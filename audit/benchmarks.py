@@ -238,8 +238,13 @@ def _fits(layout: Layout, place: Path, opened: dict[tuple[Path, bool], frozenset
                 if key not in opened:
                     opened[key] = frozenset()  # where it cannot be read
                     opened[key] = frozenset(open_table(layout, file).columns)
-                if layout.marks <= opened[key]:
+                if layout.marks <= opened[key] and not _loses_ids(layout, opened[key]):
                     return True
         except (UserError, OSError):
             continue
     return False
+
+
+def _loses_ids(layout: Layout, names: frozenset[str]) -> bool:
+    """Whether the rows have ids that the layout knows nothing of: then it is another table with its columns."""
+    return layout.expand is None and not layout.columns.id and "id" in names

@@ -20,8 +20,7 @@ def announce(sources: Sequence[Source]) -> list[str]:
     for name, source in zip(names, sources, strict=True):
         layout = f", read as {source.benchmark}" if source.benchmark else ""
         say(f"{name}: {plural(len(source.rows), 'row')} of {source.name}{layout}")
-        columns = {field: names for field, names in source.columns.model_dump().items() if names}
-        say("  columns  " + ", ".join(f"{field} = {' or '.join(names)}" for field, names in columns.items()))
+        say(f"  columns  {source.columns.spelt()}")
         for note in source.notes:
             rows = f"{plural(len(note.rows), 'row')}: " if note.rows else ""
             example = f" (such as {note.example!r})" if note.example else ""

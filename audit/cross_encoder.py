@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,16 +97,22 @@ def main() -> None:
         "seed": arguments.seed,
         "sources": learned,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".part-") as aside:
-        made = Path(aside) / arguments.out.name
+    nearest = arguments.out if arguments.out.is_dir() else arguments.out.parent
+    nearest.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=nearest, prefix=".part-") as aside:
+        made = Path(aside) / "made"
         train(embedder, pairs, arguments.epochs, made, arguments.seed)
         (made / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
-        shutil.rmtree(
-            arguments.out, ignore_errors=True
-        )  # new weights never stand beside an old list of sources
-        made.replace(arguments.out)
+        _put(made, arguments.out)
     print(f"{arguments.out / WEIGHTS}: learned from {len(learned)} of {len(sources)} sources.")
+
+
+def _put(made: Path, out: Path) -> None:
+    """Moves the files into a folder, beside what else lies there; new weights never stand by an old list of sources."""
+    out.mkdir(exist_ok=True)
+    (out / FACTS).unlink(missing_ok=True)
+    for file in sorted(made.iterdir(), key=lambda file: file.name == FACTS):  # the list comes last
+        file.replace(out / file.name)
 
 
 def _learned(pairs: Sequence[LabelledPair], sources: Sequence[str]) -> Iterator[str]:

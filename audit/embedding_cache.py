@@ -139,24 +139,31 @@ def _digest(text: str) -> bytes:
 
 def _fetch(store: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
-    for start in range(0, len(digests), ASKED_AT_ONCE):
-        some = digests[start : start + ASKED_AT_ONCE]
-        marks = ",".join("?" * len(some))
-        found |= dict(store.execute(f"SELECT digest, said FROM texts WHERE digest IN ({marks})", some))  # noqa: S608
+    try:
+        for start in range(0, len(digests), ASKED_AT_ONCE):
+            some = digests[start : start + ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found |= dict(store.execute(f"SELECT digest, said FROM texts WHERE digest IN ({marks})", some))  # noqa: S608
+    except sqlite3.Error as error:  # a damaged file, say
+        raise _stuck(error) from error
     return found
 
 
 def _keep(store: sqlite3.Connection, fresh: dict[bytes, bytes]) -> None:
-    if store.execute("SELECT COUNT(*) FROM texts").fetchone()[0] + len(fresh) > MOST_TEXTS:
-        return
     try:
+        if store.execute("SELECT COUNT(*) FROM texts").fetchone()[0] + len(fresh) > MOST_TEXTS:
+            return
         with store:
             store.execute("BEGIN IMMEDIATE")
             store.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", fresh.items())
     except sqlite3.Error as error:  # a full disk, say
-        raise UserError(
-            f"Cannot keep embeddings ({error}): name another folder with --cache, or audit with --no-cache."
-        ) from error
+        raise _stuck(error) from error
+
+
+def _stuck(error: sqlite3.Error) -> UserError:
+    return UserError(
+        f"Cannot keep embeddings ({error}): name another folder with --cache, or audit with --no-cache."
+    )
 
 
 def _read(

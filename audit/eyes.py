@@ -33,7 +33,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--captioner", metavar="MODEL",
         help="a multimodal model that says what they show: a server's, or hf:FOLDER_OR_ID")  # fmt: skip
     add("--captioner-url", metavar="URL", help="its OpenAI-compatible server (default: OpenAI's)")
-    add("--retry-failed", action="store_true", help="ask again for captions that were refused, say")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="ask again for captions that were refused or failed for good",
+    )
     add_cache_flags(parser)
 
 

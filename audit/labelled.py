@@ -6,8 +6,8 @@ A line of a JSONL file of labelled pairs (TOML of scenes and of situations is re
      "image_description": "A boy with a red kite on a beach.", "leak": 0}
 
 With "picture", a name of the image, a pair teaches the probe and the risk space too; "fold" names what it is
-left out of them with, and "topic" what it shows, for pairs of other topics show something else. Without either its
-family is left out as a whole.
+left out of them with, and "topic" what it shows, for pairs of other topics show something else. Without a fold it is
+left out with its topic, without either with its whole family.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
         row = json.loads(line)
         leak = {0: 0, 1: 1}[row["leak"]]
         family, picture = str(row.get("family") or path.stem), str(row.get("picture") or "")
+        topic = str(row.get("topic") or "")
         return LabelledPair(
             id=str(row.get("id", number)),
             family=family,
@@ -110,9 +111,9 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
             image_description=clean(row.get("image_description") or ""),
             image=str(row.get("image") or ""),
             leak=leak,
-            topic=str(row.get("topic") or ""),
+            topic=topic,
             picture=picture,
-            fold=str(row.get("fold") or (picture and not row.get("topic") and family)),
+            fold=str(row.get("fold") or (picture and (topic or family))),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

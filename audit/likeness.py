@@ -79,8 +79,9 @@ class Likeness:
             return alike
         asked = list(dict.fromkeys(queries[row] for row in rows))
         if len(asked) <= LEAST_OTHERS:  # what is left of so few when their mean is taken off says nothing
-            few = Alike(None, "not compared: too few different queries")
-            return [few if row in rows else each for row, each in enumerate(alike)]
+            for row in rows:
+                alike[row] = Alike(None, "not compared: too few different queries")
+            return alike
         vectors, cut = self._read(asked)
         number = {query: at for at, query in enumerate(asked)}
         images = centred(np.stack([_unpacked(vector) for vector in place]))

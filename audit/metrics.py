@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from audit.features import Floats, Mask
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12  # of a quotient, at most: figures that differ by a smaller share are the same
 
 
 def auroc(labels: Array, scores: Array) -> float | None:
@@ -114,7 +115,9 @@ def benjamini_hochberg(p_values: Array, rate: float) -> Mask:
     """
     n = len(p_values)
     order = np.argsort(p_values, kind="stable")
-    passed = np.flatnonzero(p_values[order] <= rate * np.arange(1, n + 1) / max(n, 1))
+    limits = rate * np.arange(1, n + 1) / max(n, 1)
+    # Conformal p-values are fractions: many lie on a limit, and count however the two quotients were rounded.
+    passed = np.flatnonzero(p_values[order] <= limits * (1 + ROUNDING))
     flags = np.zeros(n, dtype=np.bool_)
     if len(passed):
         flags[order[: passed[-1] + 1]] = True

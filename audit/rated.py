@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from data.sources.source_rows import SourceRow
 
 LABELS = {"1": 1, "0": 0, "none": 0}  # of a rating that can be a label
+DOUBT = "0.5"
 
 
 class Rating(NamedTuple):
@@ -66,11 +67,20 @@ def read_ratings(path: Path) -> list[Rating]:
     """The rows of a file of ratings."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [
+            ratings = [
                 Rating(row["id"], row["first"], row["second"], row["text"]) for row in csv.DictReader(file)
             ]
-    except (OSError, UnicodeDecodeError, KeyError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
         raise UserError(f"{path} holds no ratings: it needs the columns id, first, second, text.") from error
+    if not ratings:
+        raise UserError(f"{path} holds no ratings: it has no rows.")
+    for rating in ratings:
+        for said in (rating.first, rating.second):
+            if said not in (*LABELS, DOUBT):
+                raise UserError(
+                    f"{path} rates the row {rating.id!r} {said!r}: a rating is 1, 0, 0.5 or none."
+                )
+    return ratings
 
 
 def labelled(ratings: Sequence[Rating], rows: Sequence[SourceRow], family: str) -> Iterator[LabelledPair]:

@@ -20,11 +20,12 @@ from data.sources.reader import SourceRow
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 TABLE_ROWS = 6000  # pairs in the page's table; every pair is in audit.jsonl
-LEAST_UNSCORED = 300  # of these, at least so many are for pairs without a score
+LEAST_UNSCORED = 300  # of these, at least so many are for pairs without a score, but no more than half
 LONGEST_TEXT = 3000  # characters of a query or description in the table
 PICTURE_SIDE = 160
 PICTURE_BYTES = 9_000_000
 STEPS = 100  # of the threshold slider
+SCORE_DIGITS = 5  # in the page
 SHOWN_CATEGORIES = 60
 TELLING_ROWS = 20  # a category with fewer rows may run off its axis
 
@@ -143,8 +144,8 @@ def _reference(summaries: Sequence[Summary], calibration: Calibration) -> list[f
 
 
 def _above(scores: Sequence[float]) -> list[float]:
-    """Share of scores at or above 0, 0.01, ... 1; empty where there are no scores."""
-    ordered, n = sorted(scores), len(scores)
+    """Share of scores, as the table has them, at or above 0, 0.01, ... 1; empty where there are no scores."""
+    ordered, n = sorted(round(score, SCORE_DIGITS) for score in scores), len(scores)
     return [round(1 - bisect_left(ordered, step / STEPS) / n, 5) for step in range(STEPS + 1)] if n else []
 
 
@@ -173,9 +174,8 @@ def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit, Con
     if len(numbered) <= most:
         return numbered
     scored = [entry for entry in numbered if entry[2].leakage is not None]
-    unscored = [entry for entry in numbered if entry[2].leakage is None][
-        : max(LEAST_UNSCORED, most - len(scored))
-    ]
+    room = max(min(LEAST_UNSCORED, most // 2), most - len(scored))
+    unscored = [entry for entry in numbered if entry[2].leakage is None][:room]
     scored.sort(key=lambda entry: (not entry[2].leaks, -(entry[2].leakage or 0)))
     return sorted(scored[: most - len(unscored)] + unscored, key=lambda entry: entry[0])
 
@@ -191,7 +191,7 @@ def _table_row(
         "query": _cut(row.query),
         "shows": _cut(content.text or ""),
         "category": " · ".join(filter(None, (row.category, row.sub_category))),
-        "leakage": _short(audit.leakage, 5),
+        "leakage": _short(audit.leakage, SCORE_DIGITS),
         "harm": _short(audit.text_harm),
         "p": _short(audit.p_value, 4),
         "leaks": bool(audit.leaks),

@@ -107,6 +107,7 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
     """
     source, pairs = audited.source, audited.pairs()
     judged = counted(pairs)
+    flagged_share = _share([bool(audit.leaks) for _, audit in judged], judged)
     scored = sum(audit.leakage is not None for _, audit in pairs)
     summary = Summary(
         source=audited.name,
@@ -118,8 +119,8 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         scored=scored,
         unscored=dict(Counter(because for _, audit in pairs if (because := why_unscored(audit)))),
         flagged=sum(bool(audit.leaks) for _, audit in judged),
-        flagged_share=_share([bool(audit.leaks) for _, audit in judged], judged),
-        prevalence=_prevalence(judged, sensitivity),
+        flagged_share=flagged_share,
+        prevalence=_prevalence(judged, sensitivity, flagged_share, false_discovery_rate),
         mean_leakage=_mean_leakage(judged),
         content_from=dict(
             Counter(audit.content_from or "unknown" for _, audit in pairs if audit.leakage is not None)
@@ -171,14 +172,25 @@ def counted(pairs: Iterable[tuple[SourceRow, Audit]]) -> list[tuple[SourceRow, A
     return [(row, audit) for row, audit in pairs if audit.leakage is not None and row.is_safe is not True]
 
 
-def _prevalence(judged: Sequence[tuple[SourceRow, Audit]], sensitivity: float) -> Share | None:
-    """How many leak: those found by the test at the 5 % level, corrected for its two kinds of error."""
+def _prevalence(
+    judged: Sequence[tuple[SourceRow, Audit]],
+    sensitivity: float,
+    flagged: Share | None,
+    false_discovery_rate: float,
+) -> Share | None:
+    """How many leak: those found by the test at the 5 % level, corrected for its two kinds of error.
+
+    Where fewer than 5 % of leak-free pairs have a small p-value the correction takes leaks away too: what is flagged
+    counts all the same, but for the false-discovery rate, and the interval reaches as far as that of the flagged share.
+    """
     found = [audit.p_value is not None and audit.p_value <= LEVEL for _, audit in judged]
     share = _share(found, judged)
-    if share is None or sensitivity <= LEVEL:
+    if share is None or flagged is None or sensitivity <= LEVEL:
         return None
     value, low, high = (rogan_gladen(x, sensitivity, LEVEL) for x in (share.value, share.low, share.high))
-    return Share(value=value, low=low, high=high)
+    return Share(
+        value=max(value, flagged.value * (1 - false_discovery_rate)), low=low, high=max(high, flagged.high)
+    )
 
 
 def _share(hits: Sequence[bool], judged: Sequence[tuple[SourceRow, Audit]]) -> Share | None:

@@ -239,3 +239,21 @@ def test_a_taxonomy_of_ones_own_is_not_judged_by_it(minilm: Embedder) -> None:
         for each in (calibration, calibration.replace(cross_encoder=None))
     )
     assert with_it == without_it
+
+
+@pytest.mark.parametrize("out", ["kept", "."])
+def test_training_into_a_folder_leaves_what_else_lies_there(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    files = write_situations(tmp_path, "a")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+    (kept / "trained_on.json").write_text(json.dumps({"sources": ["of an earlier training"]}))
+    monkeypatch.chdir(kept if out == "." else tmp_path)
+    arguments = [*files, "--embedder", f"st:{tiny}", "--epochs", "1", "--out", out]
+    monkeypatch.setattr("sys.argv", ["audit.cross_encoder", *arguments])
+    main()
+    assert (kept / "notes.txt").read_text() == "mine"
+    assert trained_on(kept).sources == ("a",)
+    assert not list(kept.glob(".part-*"))

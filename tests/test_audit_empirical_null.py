@@ -6,6 +6,7 @@ import pytest
 from audit.auditor import judged
 from audit.calibrations import Calibration, LeakFree
 from audit.empirical_null import EXTREME, Null, as_usual, log_odds
+from audit.leak_free import Scored, references
 from audit.metrics import Array
 from audit.report import _reference
 from audit.summary import Audited, nulls_of, summarise
@@ -132,3 +133,12 @@ def test_summary_and_report_say_where_leak_free_pairs_are_taken_to_lie(leak_free
     p_values = [audit.p_value or 0.0 for audit in audited.audits]
     for one, p_value in zip(scores[:20], p_values, strict=False):
         assert np.mean(np.array(curve) >= one) == pytest.approx(p_value, abs=0.003)
+
+
+def test_leak_free_pairs_that_score_next_to_nothing_keep_their_odds() -> None:
+    """Four decimals would make zeros of them, and p-values of leaks of every pair that is like them."""
+    rng = np.random.default_rng(5)
+    free, fresh = odds(rng, -12.0, 1.0, 400), odds(rng, -12.0, 1.0, 400)
+    scored = Scored("toy", "toy", "author", leakage(free), np.zeros(400), 1.0)
+    leak_free = dict(references([scored]))["author"]
+    assert 0.02 <= (leak_free.p_values(leakage(fresh), leak_free.null) <= 0.05).mean() <= 0.08

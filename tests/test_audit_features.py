@@ -198,3 +198,14 @@ def test_an_image_is_as_near_as_its_nearest_sentence() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     starts = np.array([0, 1, 4, 6])
     assert np.array_equal(most_of_each(rows, starts), np.maximum.reduceat(rows, starts, axis=0))
+
+
+def test_a_p_value_on_its_limit_is_flagged_however_the_quotients_are_rounded() -> None:
+    """0.05 * 43 / 43 is less than 0.05 in floating point; of 999 calibration scores many a p-value lies on a limit."""
+    assert metrics.benjamini_hochberg(np.full(43, 0.05), 0.05).all()
+    for n in range(20, 400):
+        ranks = np.arange(1, n + 1)
+        on_limit = ranks[ranks * 1000 % (20 * n) == 0]
+        for rank in on_limit.tolist():
+            p_values = np.repeat([rank * 1000 // (20 * n) / 1000, 1.0], [rank, n - rank])
+            assert metrics.benjamini_hochberg(p_values, 0.05).sum() == rank

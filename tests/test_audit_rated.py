@@ -10,6 +10,8 @@ import pytest
 
 from audit.calibrations import load_calibration, reference_of
 from audit.labelled import read_labelled
+from audit.rated import read_ratings
+from data.errors import UserError
 from data.records import pair_id
 from tests.test_audit_validate import run
 
@@ -110,3 +112,20 @@ def test_a_long_description_is_compared_with_long_ones_whoever_wrote_it() -> Non
     assert reference_of("author", long) == reference_of("caption", long) == "caption"
     assert reference_of("caption", PICTURE) == reference_of("author", PICTURE) == "author"
     assert reference_of("ocr", long) == "ocr"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "has no rows"),
+        ("id,first,second,text\n", "has no rows"),
+        ("id,first,second,text\nr1,1.0,1,abc\n", "rates the row 'r1' '1.0'"),
+        ("id,first,second,text\nr1,1\n", "rates the row 'r1' None"),
+        (f"id,first,second,text\nr1,1,1,{'x' * 200_000}\n", "columns id, first, second, text"),
+    ],
+)
+def test_ratings_that_cannot_be_read_are_not_taken_for_doubt(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=says):
+        read_ratings(path)

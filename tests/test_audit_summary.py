@@ -14,7 +14,7 @@ from audit.calibrations import Calibration, LeakFree, load_calibration
 from audit.descriptions import Content
 from audit.metrics import conformal_p
 from audit.outputs import audit_row, write_csv
-from audit.report import Settings, _worst
+from audit.report import Settings, _above, _table, _table_row, _worst, write_report
 from audit.run import _write
 from audit.summary import Audited, source_names, summarise, wilson
 from audit.watch import BLOCK, WatchedEmbedder
@@ -221,3 +221,53 @@ def test_a_report_that_fails_leaves_the_earlier_audit_as_it_was(
         _write(tmp_path, [audited], [summarise(audited, 0.8, 0.05)], settings)
     assert [path.name for path in tmp_path.iterdir()] == ["audit.jsonl"]
     assert (tmp_path / "audit.jsonl").read_text() == "of an earlier run"
+
+
+def test_rows_without_a_score_never_make_a_table_of_many_sources_longer() -> None:
+    none, some = Audit(unscored_because="no query"), Audit(leakage=0.1, p_value=0.5, leaks=False)
+    rows = source(*(row(str(n)) for n in range(1000)))
+    audited = Audited("b", rows, [none] * 400 + [some] * 600)
+    for sources in (1, 2, 30):
+        table = _table([audited] * sources)
+        assert len(table) <= 6000
+        assert any(entry["leakage"] is None for entry in table)
+        assert any(entry["leakage"] is not None for entry in table)
+
+
+def test_the_threshold_counts_scores_as_the_table_has_them() -> None:
+    scores = [0.9999984, 0.2900001, float(np.float32(0.29)), 0.0099966]
+    shown = [
+        _table_row(0, 0, row("a"), Audit(leakage=score), Content("d", "author"), None)["leakage"]
+        for score in scores
+    ]
+    for step, share in enumerate(_above(scores)):
+        assert share == np.mean([float(str(score)) >= step / 100 for score in shown])
+
+
+def test_what_is_flagged_is_never_more_than_the_estimate_bears() -> None:
+    """Few leak-free pairs with a small p-value: the correction for 5 % of them would take the leaks away."""
+    found, calm = Audit(leakage=0.9, p_value=0.001, leaks=True), Audit(leakage=0.1, p_value=0.5, leaks=False)
+    rows = source(*(row(str(n)) for n in range(1000)))
+    summary = summarise(Audited("b", rows, [found] * 25 + [calm] * 975), 0.88, 0.05)
+    assert summary.prevalence is not None
+    assert summary.flagged_share is not None
+    assert summary.prevalence.value == pytest.approx(0.025 * 0.95)
+    assert summary.prevalence.low == 0
+    assert summary.prevalence.high == summary.flagged_share.high
+    none = summarise(Audited("b", rows, [calm] * 1000), 0.88, 0.05).prevalence
+    assert none is not None
+    assert none.value == 0 < none.high < 0.01
+
+
+@pytest.mark.parametrize(("rate", "says"), [(0.05, "5%"), (0.025, "2.5%"), (0.001, "0.1%")])
+def test_report_and_verdict_name_the_same_false_discovery_rate(
+    tmp_path: Path, rate: float, says: str
+) -> None:
+    audited = Audited("b", source(row("a")), [Audit(leakage=0.1, p_value=0.5, leaks=False)])
+    summary = summarise(audited, 0.8, rate)
+    settings = Settings("minilm", load_calibration("minilm"), rate)
+    write_report(tmp_path / "report.html", [audited], [summary], settings)
+    page = (tmp_path / "report.html").read_text()
+    assert f"at a false-discovery rate of {says}." in summary.verdict
+    assert f"by Benjamini–Hochberg at a false-discovery rate of {says}." in page
+    assert f"at most about {says} should be flagged wrongly" in page

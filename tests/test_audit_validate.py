@@ -260,3 +260,19 @@ def test_rescoring_answers_a_line_in_with_an_audit_and_bad_lines_with_a_sentence
     assert done.returncode == 2
     assert "each a text" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_pair_of_a_named_picture_is_left_out_with_its_topic_where_it_names_no_fold(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    row = {"query": "q", "image_description": "d", "leak": 1, "picture": "p-1"}
+    rows = [row | {"topic": topic} for topic in ("kites", "boats")] + [row | {"topic": "kites", "fold": "x"}]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    pairs = read_labelled(path)
+    assert [pair.fold for pair in pairs] == ["kites", "boats", "x"]
+
+
+def test_plain_questions_stand_in_where_no_other_pair_is_leak_free(minilm: Embedder, labelled: Path) -> None:
+    pairs = [
+        pair if pair.leak else pair.replace(family="plain questions") for pair in read_labelled(labelled)
+    ]
+    assert fit_calibration(minilm, pairs, ocr=()).conformal["author"].scores
