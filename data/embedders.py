@@ -26,6 +26,7 @@ Tensors = dict[str, Any]  # by name, as sentence-transformers hands them on
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH_CHARACTERS = 32_768  # of texts of like length, embedded at once
 BATCH_TEXTS = 512
+REVISED = (".safetensors", ".json", ".txt", ".model")  # of a model's files, those that its vectors depend on
 HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 
 
@@ -89,12 +90,22 @@ class SentenceEmbedder:
 
     @cached_property
     def revision(self) -> str:
-        """Which weights these are, where the name does not say it: what is kept of one serves no other."""
-        files = () if self.name in EMBEDDERS else sorted(Path(self.path).rglob("*.safetensors"))
+        """Which model this is, where the name does not say it: what is kept of one serves no other.
+
+        Of a folder a digest of weights, tokenizer and settings; of an id of the Hub the commit.
+        """
+        if self.name in EMBEDDERS:
+            return ""
+        folder = Path(self.path)
+        if not folder.is_dir():
+            from data.local_model import revision_of
+
+            return revision_of(self.path, None)[:12]
         digest = hashlib.blake2b(digest_size=6)
-        for file in files:
+        for file in sorted(path for path in folder.rglob("*") if path.suffix in REVISED):
+            digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
-        return digest.hexdigest() if files else ""
+        return digest.hexdigest()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, d) unit rows, in the order of `texts`."""

@@ -56,6 +56,9 @@ def write_parquet(path: Path) -> None:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "rows.json": lambda path: path.write_text(json.dumps(ROWS)),
     "dict.json": lambda path: path.write_text(json.dumps({row["id"]: row for row in ROWS})),
+    "columns.json": lambda path: path.write_text(
+        json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]})
+    ),
     "wrapped.json": lambda path: path.write_text(json.dumps({"version": 2, "data": ROWS})),
     "lines.json": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
     "lines.jsonl": lambda path: path.write_text("\n\n".join(map(json.dumps, ROWS)) + "\n"),

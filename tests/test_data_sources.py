@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,8 +100,12 @@ def test_a_conversation_is_read_as_the_users_first_turn(tmp_path: Path) -> None:
         {"from": "gpt", "value": "A kite."},
     ]
     parts = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "And this?"}]}]
-    source = read(tmp_path / "b.json", [{"conversations": turns}, {"conversations": parts}])
-    assert [row.query for row in source.rows] == ["What is this?", "And this?"]
+    as_columns = {
+        key: [turn[key] for turn in turns] for key in turns[0]
+    }  # what `datasets` makes of a sequence
+    rows = [{"conversations": each} for each in (turns, parts, as_columns)]
+    source = read(tmp_path / "b.json", rows)
+    assert [row.query for row in source.rows] == ["What is this?", "And this?", "What is this?"]
 
 
 def test_rows_that_share_an_image_or_only_its_description_share_a_key(tmp_path: Path) -> None:
@@ -210,6 +216,14 @@ def test_captions_beside_images_are_descriptions_unless_said_to_be_queries(bench
     assert read_source(str(bench), query_column="caption").rows[0].query == "A red kite"
 
 
+def test_captioned_images_are_found_by_a_relative_path(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench / "imgs/a.txt").write_text("A red kite")
+    monkeypatch.chdir(bench.parent)
+    source = read_source("bench")
+    assert [row.image for row in source.rows] == [str(bench / "imgs/a.png"), str(bench / "imgs/b.png")]
+    assert [row.image_key for row in source.rows] == ["imgs/a.png", "imgs/b.png"]
+
+
 @pytest.mark.parametrize("splits", [False, True])
 def test_a_saved_dataset_is_read_without_decoding_its_images(tmp_path: Path, splits: bool) -> None:
     import datasets
@@ -223,6 +237,18 @@ def test_a_saved_dataset_is_read_without_decoding_its_images(tmp_path: Path, spl
     assert [row.query for row in source.rows] == ["x"] * (1 + splits)
     assert all(Path(row.image or "").read_bytes() == png() for row in source.rows)
     assert len({row.id for row in source.rows}) == 1 + splits
+
+
+def test_what_an_earlier_save_left_in_the_folder_is_not_read_again(tmp_path: Path) -> None:
+    import datasets
+
+    saved = datasets.Dataset.from_dict({"question": ["x", "y", "z"]})
+    for shards in (3, 1):
+        saved.save_to_disk(tmp_path / "d", num_shards=shards)
+    assert len(list((tmp_path / "d").glob("*.arrow"))) == 4
+    source = read_source(str(tmp_path / "d"))
+    assert [row.query for row in source.rows] == ["x", "y", "z"]
+    assert [note.reason.split(":")[0] for note in source.notes] == ["not read beside the data"]
 
 
 def test_classes_are_read_by_name_and_a_calibration_split_only_when_named(tmp_path: Path) -> None:
@@ -328,6 +354,97 @@ def test_other_encodings_are_read_and_said(tmp_path: Path) -> None:
     source = read_source(str(tmp_path / "b.csv"))
     assert source.rows[0].query == "Où ça ?"
     assert "Latin-1" in source.notes[0].reason
+
+
+def test_the_quotes_of_windows_are_quotes(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_bytes("query\nWhat’s “this”?\n".encode("cp1252"))
+    assert read_source(str(tmp_path / "b.csv")).rows[0].query == "What’s “this”?"
+
+
+def test_what_a_file_holds_beside_its_rows_is_noted(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    rows = [{"query": "x"}]
+    found = {
+        "test": read(tmp_path / "lists.json", {"data": rows, "test": rows, "authors": ["A"]}),
+        "later": None,
+        "query 2": None,
+    }
+    book = Workbook()
+    for title in ("first", "later"):
+        sheet = book.active if title == "first" else book.create_sheet(title)
+        sheet.append(["query"])
+        sheet.append(["x"])
+    book.save(tmp_path / "sheets.xlsx")
+    found["later"] = read_source(str(tmp_path / "sheets.xlsx"))
+    (tmp_path / "doubles.csv").write_text("query,query\nx,y\n")
+    found["query 2"] = read_source(str(tmp_path / "doubles.csv"))
+    for name, source in found.items():
+        assert source is not None
+        assert [row.query for row in source.rows] == ["x"]
+        (note,) = source.notes
+        assert note.reason.endswith(f" {name}")
+
+
+@pytest.mark.parametrize("size", ["A1", "A1:A2", "A1:XFD1048576"])
+def test_a_sheet_is_read_whole_whatever_it_says_of_its_size(tmp_path: Path, size: str) -> None:
+    WRITERS["sheet.xlsx"](tmp_path / "whole.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.xlsx") as whole,
+        zipfile.ZipFile(tmp_path / "b.xlsx", "w") as changed,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("sheet1.xml"):
+                content, count = re.subn(
+                    rb'dimension ref="[^"]+"', f'dimension ref="{size}"'.encode(), content
+                )
+                assert count == 1
+            changed.writestr(name, content)
+    source = read_source(str(tmp_path / "b.xlsx"))
+    assert [row.query for row in source.rows] == [row["query"] for row in ROWS]
+
+
+def test_a_mark_for_an_empty_cell_is_no_text(tmp_path: Path) -> None:
+    rows = [{"query": "x", "caption": mark} for mark in ("nan", "None", "N/A", "None of them smile")]
+    source = read(tmp_path / "b.json", [*rows, {"query": "null", "caption": "A kite"}])
+    assert [row.image_description for row in source.rows] == [None] * 3 + ["None of them smile", "A kite"]
+    assert source.rows[4].query == ""
+    assert {note.reason: (note.rows, note.example) for note in source.notes} == {
+        "its description says that there is none": (("0", "1", "2"), "nan"),
+        "it has no query": (("4",), "null"),
+    }
+
+
+def test_a_label_that_is_neither_true_nor_false_is_noted(tmp_path: Path) -> None:
+    labels = ["safe", "1.0", "no", None, "unsafe"]
+    source = read(
+        tmp_path / "b.json", [{"query": "x", "label": each} for each in labels], safe_column="label"
+    )
+    assert [row.is_safe for row in source.rows] == [None, True, False, None, None]
+    (note,) = source.notes
+    assert "neither true nor false" in note.reason
+    assert (note.rows, note.example) == (("0", "4"), "safe")
+
+
+def test_rows_read_by_other_columns_than_those_that_are_named_are_noted(tmp_path: Path) -> None:
+    for name, header in (("a", "query,caption"), ("b", "prompt,description"), ("c", "query,caption")):
+        (tmp_path / f"{name}.csv").write_text(f"{header}\nWhere?,A kite\n")
+    source = read_source(str(tmp_path))
+    assert source.columns.spelt() == "query = query, image_description = caption"
+    (note,) = source.notes
+    assert note.reason == "read by other columns: query = prompt, image_description = description"
+    assert (note.rows, note.example) == (("b-0",), "b")
+
+
+def test_an_image_in_no_known_form_is_noted_and_an_empty_one_in_a_list_is_passed_over(bench: Path) -> None:
+    images = [[None, "imgs/a.png"], ["", "imgs/a.png", "imgs/b.png"], [None], {"href": "imgs/a.png"}, [["a"]]]
+    source = read(bench / "b.json", [{"query": "x", "image": image} for image in images])
+    assert [row.image for row in source.rows] == [str(bench / "imgs/a.png")] * 2 + [None] * 3
+    assert {note.reason: note.rows for note in source.notes} == {
+        "it has several images: the first is used": ("1",),
+        "its image is neither a path nor embedded": ("3", "4"),
+    }
 
 
 def test_awkward_text_survives(tmp_path: Path) -> None:

@@ -12,19 +12,21 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from data.errors import UserError, missing_package
-from data.sources.columns import Raw
-from data.sources.tables import Table, unique_names
+from data.sources.columns import Raw, shown
+from data.sources.tables import Table, doubles, unique_names
 
 # What pyarrow and openpyxl are known to raise on files that are not what their names say.
 CORRUPT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, NotImplementedError,
            RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, ParseError)  # fmt: skip
 BATCH_ROWS = 4096
 BATCH_IMAGES = 64  # rows held at once where rows may hold whole images
+SHEET_ROWS = 1 << 20  # at most: the format's own limit
 LARGEST_SHEET = 1 << 30  # bytes an XLSX may unpack to
 
 
@@ -117,36 +119,49 @@ def _class_of(value: object, names: Sequence[object]) -> object:
 
 
 def read_xlsx(path: Path) -> Table:
-    """The first sheet of a workbook; formulas count as the values they were saved with."""
+    """The first sheet of a workbook; formulas count as the values they were saved with. Others are named."""
     with _readable(path, "XLSX"):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_SHEET:
                 raise UserError(f"{path} unpacks to more than 1 GB: save it as CSV.")
-        columns = unique_names(_trimmed(next(_sheet(path), ())))
+        with _book(path) as book:
+            header = _trimmed(next(_first_sheet(book), ()))
+            unread = [sheet.title for sheet in book.worksheets[1:]]
+        columns = unique_names(header)
 
     def rows() -> Iterator[Raw]:
-        with _readable(path, "XLSX"):
-            lines = _sheet(path)
+        with _readable(path, "XLSX"), _book(path) as book:
+            lines = _first_sheet(book)
             next(lines, None)
             for cells in lines:
                 yield dict(zip(columns, cells, strict=False))
 
-    return Table(path.stem, path.parent, columns, rows)
+    remarks = (
+        (f"of {path.name} the first sheet was read, and not the others: {shown(unread)}",) if unread else ()
+    )
+    return Table(path.stem, path.parent, columns, rows, remarks + doubles(path, header, columns))
 
 
-def _sheet(path: Path) -> Iterator[tuple[object, ...]]:
-    """The rows of the first sheet that have anything in them."""
+@contextmanager
+def _book(path: Path) -> Iterator[Any]:
     try:
         from openpyxl import load_workbook
     except ImportError as error:
         raise missing_package("openpyxl", "tables") from error
     book = load_workbook(path, read_only=True, data_only=True)
     try:
-        for cells in book.worksheets[0].iter_rows(values_only=True):
-            if any(cell not in (None, "") for cell in cells):
-                yield cells
+        yield book
     finally:
         book.close()
+
+
+def _first_sheet(book: Any) -> Iterator[tuple[object, ...]]:
+    """The rows of the first sheet that have anything in them."""
+    sheet = book.worksheets[0]
+    sheet.reset_dimensions()  # what a file says of its size may be wrong, and the rest would be lost
+    for cells in islice(sheet.iter_rows(values_only=True), SHEET_ROWS):
+        if any(cell not in (None, "") for cell in cells):
+            yield cells
 
 
 def _trimmed(cells: tuple[object, ...]) -> tuple[object, ...]:

@@ -60,6 +60,11 @@ class Columns(Record):
     sub_category: tuple[str, ...] = ()
     is_safe: tuple[str, ...] = ()
 
+    def spelt(self) -> str:
+        """As a reader is told: "query = question, image = file or image"."""
+        found = {field: names for field, names in self.model_dump().items() if names}
+        return ", ".join(f"{field} = {' or '.join(names)}" for field, names in found.items())
+
 
 def choose_columns(names: Sequence[str], chosen: Mapping[str, str | None], where: str) -> Columns:
     """The user's choice for a field where there is one, else the best known name.
@@ -151,11 +156,21 @@ def text_of(value: object, depth: int = 0) -> str:
         parts = [turn for turn in turns if _is_user(turn)][:1] if turns else value
         return "\n".join(filter(None, (text_of(part, depth + 1) for part in parts)))
     if isinstance(value, Mapping):
+        if turns := _turns(value):
+            return text_of(turns, depth + 1)
         inner = next((value[key] for key in ("content", "value", "text") if key in value), None)
         return text_of(inner, depth + 1)
     if isinstance(value, (bytes, bytearray)):
         return ""
     return str(value)
+
+
+def _turns(columns: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The turns of a conversation kept as columns, as `datasets` does: {"from": [...], "value": [...]}."""
+    lists = {name: cells for name, cells in columns.items() if isinstance(cells, (list, tuple))}
+    if not {"role", "from"} & lists.keys():
+        return []
+    return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=False)]
 
 
 def _is_user(turn: Mapping[str, object]) -> bool:
@@ -164,6 +179,11 @@ def _is_user(turn: Mapping[str, object]) -> bool:
 
 def truth_of(value: object) -> bool | None:
     """A yes-or-no cell; None where it is neither."""
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
-        text_of(value).lower()
+    text = text_of(value).lower()
+    return (
+        True
+        if text in ("true", "yes", "1", "1.0")
+        else False
+        if text in ("false", "no", "0", "0.0")
+        else None
     )

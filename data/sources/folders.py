@@ -10,6 +10,7 @@ A folder may be any of these:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -66,8 +67,9 @@ def table_groups(source: str) -> Iterator[list[Openable]]:
 
 def _folder_groups(folder: Path) -> Iterator[list[Openable]]:
     files = _files(folder, (*READERS, *SUFFIXES))
-    saved = [path.parent for path in files if path.name == "state.json"]
-    arrows = [path for path in files if path.parent in saved and path.match("data-*.arrow")]
+    saved = [path for path in files if path.name == "state.json"]
+    shards = {shard for state in saved for shard in _shards(state)}
+    arrows = [path for path in files if path.suffix == ".arrow" and path in shards]
     listed = [path for path in files if path.parent == folder and path.stem == "metadata"][:1]
     rest = [path for path in files if path.name.lower() not in NO_DATA and path not in (*arrows, *listed)]
     kinds = [[path for path in rest if path.suffix.lower() == suffix] for suffix in READERS]
@@ -82,6 +84,15 @@ def _folder_groups(folder: Path) -> Iterator[list[Openable]]:
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if images:
         yield [Openable("", partial(_captioned, folder, images))]
+
+
+def _shards(state: Path) -> list[Path]:
+    """The files that `save_to_disk` says it wrote: older ones stay beside them when a folder is saved to again."""
+    try:
+        named = json.loads(state.read_bytes())["_data_files"]
+        return [state.parent / str(each["filename"]) for each in named]
+    except (LookupError, ValueError, TypeError, RecursionError):
+        return []
 
 
 def without_calibration(group: list[Openable]) -> list[Openable]:
@@ -128,7 +139,11 @@ def _captioned(folder: Path, images: list[Path]) -> Table:
             f"{folder} holds images but no text: put metadata.csv or one .txt per image beside them."
         )
     rows: list[Raw] = [
-        {"id": image.relative_to(folder).with_suffix("").as_posix(), "image": str(image), "caption": caption}
+        {
+            "id": image.relative_to(folder).with_suffix("").as_posix(),
+            "image": image.relative_to(folder).as_posix(),
+            "caption": caption,
+        }
         for image, caption in zip(images, captions, strict=True)
     ]
     remark = (

@@ -28,6 +28,7 @@ MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".
 BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")  # the same, in base64
 SHORTEST_BASE64 = 400  # characters: a shorter text is a path
 LONGEST_PATH = 4096
+UNKNOWN_FORM = "its image is neither a path nor embedded"
 LONGEST_NAME = 255  # bytes, on every common file system
 
 
@@ -59,10 +60,15 @@ class FoundImage(NamedTuple):
 def find_image(value: object, where: ImageFolders) -> FoundImage:
     """The image that a cell stands for: a path, a list of paths, embedded bytes or base64 text."""
     if isinstance(value, (list, tuple)):
-        first = find_image(value[0], where) if value and not _nested(value[0]) else FoundImage(None, "")
-        several = "it has several images: the first is used" if len(value) > 1 else None
+        filled = [each for each in value if each is not None and each != ""]
+        if not filled:
+            return FoundImage(None, "")
+        first = FoundImage(None, "", UNKNOWN_FORM) if _nested(filled[0]) else find_image(filled[0], where)
+        several = "it has several images: the first is used" if len(filled) > 1 else None
         return first._replace(problem=first.problem or several)
     if isinstance(value, dict):
+        if value and not {"bytes", "path"} & value.keys():
+            return FoundImage(None, "", UNKNOWN_FORM)
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):
         value = _from_base64(value) or value.strip()

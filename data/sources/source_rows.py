@@ -19,6 +19,8 @@ from data.sources.columns import Columns, Raw, cell, clean, text_of, truth_of
 from data.sources.paths import ImageFolders, find_image, image_folders
 from data.sources.tables import Table
 
+NOTHING = ("", "nan", "none", "null", "n/a")  # what tools write into an empty cell of text
+
 
 class SourceRow(Record):
     """One image-text row of somebody's benchmark."""
@@ -81,7 +83,11 @@ def build_source(
         bases = _bases(table.folder, root) if apart else [table.folder]
         where = image_folders(root, (base / folder for base in bases for folder in folders), unpack_to)
         prefix = f"{clean(table.name)}-" if len(parts) > 1 else ""
-        rows.extend(_rows(table.rows(), columns, where, prefix, seen, notes))
+        found = list(_rows(table.rows(), columns, where, prefix, seen, notes))
+        if columns != parts[0].columns:  # those are what the user is told
+            for row in found:
+                notes.add(f"read by other columns: {columns.spelt()}", row.id, table.name)
+        rows.extend(found)
     if not rows:
         raise UserError(f"{name} holds no rows.")
     return Source(name=clean(name), columns=parts[0].columns, rows=tuple(rows), notes=notes.found())
@@ -113,10 +119,18 @@ def _row(raw: Raw, identity: str, columns: Columns, where: ImageFolders, notes: 
     image = find_image(cell(raw, columns.image), where)
     query = text_of(cell(raw, columns.query))
     description = text_of(cell(raw, columns.image_description)) or None
+    safety = text_of(cell(raw, columns.is_safe))
+    is_safe = truth_of(safety)
     if image.problem:
         notes.add(image.problem, identity, image.key)
-    if not query:
-        notes.add("it has no query", identity)
+    if query.lower() in NOTHING:
+        notes.add("it has no query", identity, query)
+        query = ""
+    if description and description.lower() in NOTHING:
+        notes.add("its description says that there is none", identity, description)
+        description = None
+    if safety and is_safe is None:
+        notes.add("whether it is safe is neither true nor false: it counts as any other", identity, safety)
     key = text_of(cell(raw, columns.image_key)) or image.key
     return SourceRow(
         id=identity,
@@ -126,7 +140,7 @@ def _row(raw: Raw, identity: str, columns: Columns, where: ImageFolders, notes: 
         image_key=key or _key_of_text(description) or identity,
         category=text_of(cell(raw, columns.category)),
         sub_category=text_of(cell(raw, columns.sub_category)),
-        is_safe=truth_of(cell(raw, columns.is_safe)),
+        is_safe=is_safe,
     )
 
 

@@ -3,6 +3,7 @@
 Shapes of JSON that are tables, beside one object a line:
 
     [{"id": 1, "query": "..."}, ...]      {"1": {"query": "..."}, ...}      {"data": [...], "version": 2}
+    {"query": ["...", ...], "image": ["...", ...]}      one list per column, as many entries in each
 
 A table is read twice: once to check every line and to learn the columns, once for its rows, so that a
 million rows are never held as they lie in the file.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,6 +23,7 @@ from data.sources.columns import Raw, shown
 
 WRAPPERS = ("data", "rows", "items", "examples", "samples", "questions", "annotations", "instances")
 CHUNK = 1 << 20
+NO_UTF8 = "cp1252"  # what Windows calls Latin-1: its quotes and dashes are control codes in Latin-1 itself
 LONGEST_CELL = 2**31 - 1  # the csv module's own limit is 128 kB, less than one image in base64
 
 
@@ -44,7 +46,7 @@ class Openable(NamedTuple):
 
 
 def encoding_of(path: Path) -> str:
-    """UTF-8 with or without a mark, UTF-16 with one, else Latin-1; bytes that are no text are refused."""
+    """UTF-8 with or without a mark, UTF-16 with one, else Windows' Latin-1; bytes that are no text are refused."""
     with open(path, "rb") as file:
         start = file.read(2)
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -60,7 +62,7 @@ def encoding_of(path: Path) -> str:
             file.seek(0)
             if b"\0" in file.read(CHUNK):
                 raise UserError(f"{path} is not a text file.") from None
-            return "latin-1"
+            return NO_UTF8
 
 
 def _open_text(path: Path, encoding: str) -> IO[str]:
@@ -68,11 +70,11 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
 
 
 def _remarks(path: Path, encoding: str) -> tuple[str, ...]:
-    return (f"{path.name} is not UTF-8: it was read as Latin-1",) if encoding == "latin-1" else ()
+    return (f"{path.name} is not UTF-8: it was read as Latin-1",) if encoding == NO_UTF8 else ()
 
 
 def read_json(path: Path) -> Table:
-    """A list of rows, a dict of rows (whose keys become ids), or either inside {"data": ...}."""
+    """A list or a dict of rows (whose keys become ids), a dict of columns, or one of these inside {"data": ...}."""
     encoding = encoding_of(path)
     value = load_json(path, encoding)
     if value is None:
@@ -80,13 +82,18 @@ def read_json(path: Path) -> Table:
     found = rows_of(value)
     if found is None:
         raise UserError(
-            f'{path} is not a table: it needs a JSON list of rows, a dict of rows, or either under "data".'
+            f"{path} is not a table: it needs a JSON list of rows, a dict of rows or of equally long columns, "
+            'or one of these under "data".'
         )
     rows: list[Raw] = [row for row in found if isinstance(row, dict)]
     lost = len(found) - len(rows)
-    remarks = (f"{lost} entries of {path.name} are not rows and were left out",) if lost else ()
+    remarks = _remarks(path, encoding)
+    if lost:
+        remarks += (f"{lost} entries of {path.name} are not rows and were left out",)
+    if beside := _lists_beside(value, found):
+        remarks += (f"not read of {path.name}: {shown(beside)}",)
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
-    return Table(path.stem, path.parent, columns, lambda: rows, _remarks(path, encoding) + remarks)
+    return Table(path.stem, path.parent, columns, lambda: rows, remarks)
 
 
 def load_json(path: Path, encoding: str) -> object:
@@ -126,7 +133,27 @@ def rows_of(value: object, depth: int = 0) -> list[object] | None:
     if all(isinstance(row, dict) for row in value.values()):
         return [{"id": key, **row} for key, row in value.items()]
     lists = [rows for rows in value.values() if isinstance(rows, list) and rows_of(rows)]
+    if not lists and all(isinstance(cells, list) for cells in value.values()):
+        return _transposed(value)
     return None if len(lists) > 1 else lists[0] if lists else [value]
+
+
+def _transposed(columns: dict[str, list[object]]) -> list[object] | None:
+    """The rows of a dict of columns, or None where one is longer than another."""
+    if len({len(cells) for cells in columns.values()}) != 1:
+        return None
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _lists_beside(value: object, found: list[object]) -> list[str]:
+    """Lists of rows in the file beside the one that was taken."""
+    if not isinstance(value, dict) or not any(rows is found for rows in value.values()):
+        return []
+    return [
+        key
+        for key, rows in value.items()
+        if isinstance(rows, list) and rows and rows is not found and rows_of(rows)
+    ]
 
 
 def read_jsonl(path: Path) -> Table:
@@ -159,21 +186,23 @@ def read_csv(path: Path) -> Table:
     """Comma-, semicolon- or tab-separated values under a line of column names."""
     encoding = encoding_of(path)
     with _open_text(path, encoding) as file:
-        header = file.readline(CHUNK)
-    delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", key=header.count)
+        start = file.readline(CHUNK)
+    delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", key=start.count)
     try:
-        columns = _check_csv(path, encoding, delimiter, csv.QUOTE_MINIMAL)
+        header = _check_csv(path, encoding, delimiter, csv.QUOTE_MINIMAL)
         quoting = csv.QUOTE_MINIMAL
     except csv.Error as error:
         if delimiter != "\t":
             raise UserError(f"{path} is not a readable CSV file ({error}).") from error
         quoting = csv.QUOTE_NONE  # many write tabs without quoting anything
-        columns = _check_csv(path, encoding, delimiter, quoting)
+        header = _check_csv(path, encoding, delimiter, quoting)
+    columns = unique_names(header)
     rows = lambda: _csv_rows(path, encoding, delimiter, quoting, columns)  # noqa: E731
-    return Table(path.stem, path.parent, columns, rows, _remarks(path, encoding))
+    remarks = _remarks(path, encoding) + doubles(path, header, columns)
+    return Table(path.stem, path.parent, columns, rows, remarks)
 
 
-def _check_csv(path: Path, encoding: str, delimiter: str, quoting: int) -> tuple[str, ...]:
+def _check_csv(path: Path, encoding: str, delimiter: str, quoting: int) -> list[str]:
     """The column names, once every line has been seen to fit them."""
     lines = _csv_lines(path, encoding, delimiter, quoting)
     names = next((cells for _, cells in lines), None)
@@ -185,7 +214,7 @@ def _check_csv(path: Path, encoding: str, delimiter: str, quoting: int) -> tuple
                 f"Line {number} of {path} has {len(cells)} cells under {len(names)} columns "
                 f"({shown(names)}): quote the cells that hold a {delimiter!r}."
             )
-    return unique_names(names)
+    return names
 
 
 def _csv_lines(path: Path, encoding: str, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
@@ -218,3 +247,11 @@ def unique_names(names: Iterable[object]) -> tuple[str, ...]:
             name = f"{name} {position}"
         found[name] = None
     return tuple(found)
+
+
+def doubles(path: Path, given: Sequence[object], names: Sequence[str]) -> tuple[str, ...]:
+    """A remark where columns were given the name of an earlier one, so that another is read for it."""
+    renamed = [
+        name for cell, name in zip(given, names, strict=True) if str(cell or "").strip() not in ("", name)
+    ]
+    return (f"{path.name} has columns of one name: the later are called {shown(renamed)}",) if renamed else ()
