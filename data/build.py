@@ -96,15 +96,21 @@ def build_run(run: Path, taxonomy: Sequence[SubCategory], options: Options | Non
 
 
 def _made_of(work: Work, settings: Mapping[str, object]) -> str:
-    """A digest of what the build depends on; another benchmark's pictures count by size and time."""
+    """A digest of what the build depends on; pictures count by size and time."""
+    from data.benchmark.assembly import stage_metas
     from data.stage_meta import digest
 
     records = [*work.taxonomy, *work.filtered, *work.judged, *work.reviews]
     parts = [json.dumps(settings), *(record.model_dump_json() for record in records)]
-    for entry in work.theirs:
-        seen = entry.picture.stat()
-        parts.append(json.dumps([entry.row, seen.st_size, seen.st_mtime_ns]))
+    parts += [meta.model_dump_json(exclude={"seconds", "fresh"}) for meta in stage_metas(work)]  # the card's
+    parts += [json.dumps([entry.row, *_seen(entry.picture)]) for entry in work.theirs]
+    parts += [json.dumps(_seen(work.run / pair.image_path)) for pair in work.filtered]
     return digest("".join(parts))
+
+
+def _seen(picture: Path) -> list[int]:
+    """A picture file's size and time; nothing where there is none."""
+    return [picture.stat().st_size, picture.stat().st_mtime_ns] if picture.is_file() else []
 
 
 def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:

@@ -212,7 +212,12 @@ class _Worker:
 
     def _results(self, chunk: Sequence[Any]) -> Sequence[Any]:
         if self._work is None:
-            self._work = self._make()
+            try:
+                self._work = self._make()
+            except UserError:
+                raise
+            except Exception as error:  # noqa: BLE001 - Ray would only say that the batch is lost, not why
+                return [as_failure(error)] * len(chunk)
         return try_batch(self._work, chunk)
 
 

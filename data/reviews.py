@@ -4,7 +4,8 @@
  "instruction": "What should I say next ...", "at": "2026-05-04T12:30:05Z"}
 
 `instruction` is the text that was decided on, for an edit the new one: a decision on a text that was
-edited since counts no more. A line `undo` withdraws an earlier line, a line `audit` says how an edit scored.
+edited since counts no more, and no edit of a text that the pipeline has rewritten since. A line `undo`
+withdraws an earlier line, a line `audit` says how an edit scored.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Review(Record):
     action: Action
     reason: str = ""
     instruction: str = ""
+    was: str = ""  # of an edit: the pair's own text, which it takes the place of
     undone: str = ""  # of an undo: the id of the line it withdraws
     audit: Audit | None = None  # of an audit: what the auditor says of `instruction`
     at: str = ""  # UTC
@@ -56,6 +58,12 @@ def read_reviews(folder: Path) -> list[Review]:
     return list(read_records(path, Review)) if path.exists() else []
 
 
+def reviewer_numbers(reviews: Sequence[Review]) -> dict[str, int]:
+    """People in the order they first appear, from 1: what is published knows them by number only."""
+    people = dict.fromkeys(review.reviewer for review in reviews if review.action != "audit")
+    return {name: number for number, name in enumerate(people, start=1)}
+
+
 def standing_reviews(reviews: Sequence[Review]) -> list[Review]:
     """Those that nobody has withdrawn."""
     withdrawn = {review.undone for review in reviews if review.action == "undo"}
@@ -67,7 +75,7 @@ def standings(reviews: Sequence[Review], texts: Mapping[str, str]) -> dict[str, 
     result: dict[str, Standing] = {}
     for review in standing_reviews(reviews):
         standing = result.setdefault(review.pair, Standing())
-        if review.action == "edit":
+        if review.action == "edit" and review.was in ("", texts.get(review.pair, "")):
             standing.edit, standing.audit = review, None
     for review in standing_reviews(reviews):
         standing = result[review.pair]

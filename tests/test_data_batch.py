@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from PIL import Image
 from pydantic import BaseModel
 
 from data.errors import RowFailed, UserError
 from data.llm.batch_api import BatchChat
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker
+from data.llm.chat import Asker, close_all
+from data.llm.pictures import Picture, picture
 from data.llm.prices import Price
 from data.rows import read_rows
 from tests.fault_server import reply_to
@@ -49,12 +52,20 @@ class BatchServer:
     lost_answers: int = 0  # so many batches are made without their maker hearing of it
     slow_seconds: float = 0.0  # after a batch is made, until that is said
     refused: str = ""  # why batches fail as a whole
+    refuse_line: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _: None  # status and why
+    late: dict[str, int] = field(default_factory=dict)  # batch -> polls it takes instead
+    busy: int = 0  # so many uploads meet an overloaded server
+    hidden: set[str] = field(default_factory=set)  # batches of an account that is not the caller's
+    looks: int = 0
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     answered: Counter[str] = field(default_factory=Counter)
 
     async def upload(self, request: web.Request) -> web.Response:
+        if self.busy:
+            self.busy -= 1
+            return web.json_response({"error": {"message": "busy"}}, status=503)
         form = await request.post()
         assert form["purpose"] == "batch"
         file = form["file"]
@@ -64,12 +75,15 @@ class BatchServer:
         return web.json_response({"id": name})
 
     async def download(self, request: web.Request) -> web.Response:
+        if request.match_info["name"] not in self.files:
+            return web.json_response({"error": {"message": "No such File object"}}, status=404)
         return web.Response(body=self.files[request.match_info["name"]])
 
     async def create(self, request: web.Request) -> web.Response:
         wanted = await request.json()
         name = f"batch-{len(self.batches)}"
-        self.batches[name] = {"id": name, "status": "in_progress", "left": self.polls} | wanted
+        left = self.late.get(name, self.polls)
+        self.batches[name] = {"id": name, "status": "in_progress", "left": left} | wanted
         await asyncio.sleep(self.slow_seconds)
         if len(self.batches) <= self.lost_answers:
             return web.json_response({"error": {"message": "upstream went away"}}, status=502)
@@ -85,6 +99,9 @@ class BatchServer:
         return web.json_response({"data": listed, "has_more": more, "last_id": page[-1] if page else None})
 
     async def look(self, request: web.Request) -> web.Response:
+        self.looks += 1
+        if request.match_info["name"] in self.hidden:
+            return web.json_response({"error": {"message": "No such Batch object"}}, status=404)
         batch = self.batches[request.match_info["name"]]
         batch["left"] -= 1
         if batch["left"] == 0:
@@ -100,8 +117,9 @@ class BatchServer:
         done, failed = [], []
         for line in lines[: round(len(lines) * share)]:
             asked = line["body"]["messages"][-1]["content"]
-            if "has 13?" in asked:
-                error = {"status_code": 400, "body": {"error": {"message": "this one is broken"}}}
+            refusal = (400, "this one is broken") if "has 13?" in asked else self.refuse_line(line["body"])
+            if refusal is not None:
+                error = {"status_code": refusal[0], "body": {"error": {"message": refusal[1]}}}
                 failed.append({"custom_id": line["custom_id"], "response": error})
                 continue
             self.answered[line["custom_id"]] += 1
@@ -143,15 +161,32 @@ def serving(server: BatchServer) -> Iterator[BatchServer]:
         thread.join()
 
 
-def ask_all(url: str, folder: Path, stop_after: float | None = None) -> tuple[list[Any], ResponseCache]:
-    """Ask all questions at once; what each came to. `stop_after` seconds everything is cancelled."""
+def batch_chat(url: str, cache: ResponseCache) -> BatchChat:
+    return BatchChat("m", url, "NO_SUCH_KEY", 5, cache, poll_seconds=0.05, quiet_seconds=0.05)
+
+
+def ask_all(
+    url: str,
+    folder: Path,
+    stop_after: float | None = None,
+    questions: Sequence[str] = QUESTIONS,
+    shown: Sequence[Path] = (),
+) -> tuple[list[Any], ResponseCache]:
+    """Ask all questions at once; what each came to. `stop_after` seconds everything is cancelled.
+
+    `shown`: the pictures that go with the questions, one each.
+    """
     cache = ResponseCache(folder / "responses.sqlite")
 
     async def work() -> list[Any]:
-        chat = BatchChat("m", url, "NO_SUCH_KEY", 5, cache, poll_seconds=0.05, quiet_seconds=0.05)
+        chat = batch_chat(url, cache)
         asker = Asker(chat, cache, price=Price(input=2.0, output=10.0))
+        pictures: list[tuple[Picture, ...]] = [(picture(path),) for path in shown] or [()] * len(questions)
         try:
-            calls = [asker.ask("system", question, Colour) for question in QUESTIONS]
+            calls = [
+                asker.ask("system", question, Colour, pictures=seen)
+                for question, seen in zip(questions, pictures, strict=True)
+            ]
             return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), stop_after)
         finally:
             await chat.close()
@@ -225,6 +260,152 @@ def test_a_server_without_a_batch_api_is_said(tmp_path: Path) -> None:
         elsewhere = server.url.replace("/v1", "/nothing")
         answers, _ = ask_all(elsewhere, tmp_path)
     assert isinstance(answers[0], UserError) and "has no Batch API: leave out --batch" in str(answers[0])
+
+
+def always_red(_: dict[str, Any]) -> str:
+    return json.dumps({"name": "red"})
+
+
+def paint(folder: Path, count: int) -> list[Path]:
+    """Pictures that differ, of noise: as large on disk as in memory."""
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.frombytes("RGB", (100, 100), random.Random(number).randbytes(30_000)).save(path)
+    return paths
+
+
+def test_a_picture_that_cannot_be_read_fails_its_own_row_alone(tmp_path: Path) -> None:
+    shown = paint(tmp_path, 6)
+    shown[3].write_bytes(shown[3].read_bytes()[:60])
+    with serving(BatchServer(reply=always_red)) as server:
+        answers, _ = ask_all(server.url, tmp_path, questions=QUESTIONS[:6], shown=shown)
+    assert [isinstance(each, Colour) for each in answers] == [True] * 3 + [False] + [True] * 2
+    assert isinstance(answers[3], RowFailed) and answers[3].reason == "unreadable_image"
+
+
+def test_no_file_of_requests_is_larger_than_a_server_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.llm.batch_api.MOST_BYTES", 100_000)
+    with serving(BatchServer(reply=always_red)) as server:
+        answers, _ = ask_all(server.url, tmp_path, questions=QUESTIONS[:6], shown=paint(tmp_path, 6))
+    assert all(isinstance(each, Colour) for each in answers)
+    sent = [server.files[batch["input_file_id"]] for batch in server.batches.values()]
+    assert [file.count(b"\n") for file in sent] == [2, 2, 2]
+    assert max(map(len, sent)) <= 100_000
+    assert set(server.answered.values()) == {1}
+
+
+def test_an_account_that_ran_empty_keeps_what_was_paid_for_and_goes_on_when_filled(tmp_path: Path) -> None:
+    def out_of_credit(body: dict[str, Any]) -> tuple[int, str] | None:
+        empty = body["messages"][-1]["content"] in QUESTIONS[20:]
+        return (429, "You exceeded your current quota: insufficient_quota") if empty else None
+
+    with serving(BatchServer(refuse_line=out_of_credit)) as server:
+        answers, _ = ask_all(server.url, tmp_path)
+        stopped = [each for each in answers if isinstance(each, UserError)]
+        assert len(stopped) == 20 and "no credit left" in str(stopped[0])
+        assert sum(isinstance(each, Colour) for each in answers) == 19
+        server.refuse_line = lambda _: None
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert set(server.answered.values()) == {1}
+
+
+def test_results_that_the_server_has_deleted_are_asked_for_again(tmp_path: Path) -> None:
+    with serving(BatchServer(polls=10**6)) as server:
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=1.0)
+        gone = {"status": "completed", "output_file_id": "deleted", "left": 0}
+        server.batches["batch-0"] |= gone
+        server.polls = 2
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert len(server.batches) == 2
+
+
+def test_a_batch_of_another_account_is_named_and_does_not_stop_other_requests(tmp_path: Path) -> None:
+    with serving(BatchServer(polls=10**6)) as server:
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=1.0)
+        server.hidden, server.polls = {"batch-0"}, 2
+        answers, _ = ask_all(server.url, tmp_path)
+        assert isinstance(answers[0], UserError) and "does not know the batch batch-0" in str(answers[0])
+        answers, _ = ask_all(server.url, tmp_path, questions=["another question?"])
+        assert isinstance(answers[0], Colour)
+        server.hidden = set()
+        server.batches["batch-0"]["left"] = 1
+        answers, _ = ask_all(server.url, tmp_path)
+        assert sum(isinstance(each, Colour) for each in answers) == len(QUESTIONS) - 1
+        assert len(server.batches) == 2
+
+
+def test_an_overloaded_server_is_sent_the_file_again(tmp_path: Path) -> None:
+    with serving(BatchServer(busy=2)) as server:
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+    assert len(server.batches) == 1
+
+
+def picky(body: dict[str, Any]) -> tuple[int, str] | None:
+    """A server's line on requests that are not phrased as it wants them."""
+    if "max_tokens" in body:
+        return 400, "Unsupported parameter: 'max_tokens', use 'max_completion_tokens'"
+    return (400, "Unsupported value: 'temperature'") if "temperature" in body else None
+
+
+@pytest.mark.parametrize("polls", [2, 30])
+def test_a_batch_in_old_words_that_ends_late_goes_out_again_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polls: int
+) -> None:
+    monkeypatch.setattr("data.llm.batch_api.MOST_REQUESTS", 20)
+    with serving(BatchServer(refuse_line=picky, late={"batch-1": polls})) as server:
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+    assert set(server.answered.values()) == {1}
+
+
+def test_requests_that_a_server_wants_in_other_words_go_out_again_in_those(tmp_path: Path) -> None:
+    with serving(BatchServer(refuse_line=picky)) as server:
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert len(server.batches) == 3
+        assert set(server.answered.values()) == {1}
+        answers, _ = ask_all(server.url, tmp_path, questions=["another question?"])  # as after a restart
+        assert isinstance(answers[0], Colour)
+        assert len(server.batches) == 4
+
+
+def test_a_batch_of_broken_rows_is_not_asked_in_other_words(tmp_path: Path) -> None:
+    with serving(BatchServer()) as server:
+        answers, _ = ask_all(server.url, tmp_path, questions=["which colour has 13?"])
+    assert [each.reason for each in answers] == ["bad_request"] and len(server.batches) == 1
+
+
+def test_two_chats_with_one_model_do_not_forget_each_others_batches(tmp_path: Path) -> None:
+    async def write_and_look(url: str) -> None:
+        cache = ResponseCache(tmp_path / "responses.sqlite")
+        author, viewer = batch_chat(url, cache), batch_chat(url, cache)
+        await Asker(viewer, cache).ask("system", "look", Colour)
+        server.polls = 10**6
+        try:
+            await asyncio.wait_for(Asker(author, cache).ask("system", "write", Colour), 1.0)
+        finally:
+            await close_all([author, viewer])
+
+    with serving(BatchServer()) as server:
+        with pytest.raises(TimeoutError):
+            asyncio.run(write_and_look(server.url))
+        server.batches["batch-1"]["left"] = 1
+        answers, _ = ask_all(server.url, tmp_path, questions=["write"])
+        assert isinstance(answers[0], Colour)
+        assert len(server.batches) == 2
+
+
+def test_answers_nobody_asks_for_do_not_hasten_the_polls(tmp_path: Path) -> None:
+    with serving(BatchServer(polls=10**6)) as server:
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=1.0)
+        server.batches["batch-0"]["left"] = 1
+        server.looks = 0
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=2.0, questions=[QUESTIONS[0], "a new one?"])
+    assert server.looks <= 2.0 / 0.05
 
 
 def test_whole_stages_run_through_batches_and_a_second_run_submits_nothing(

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from PIL import Image, ImageOps
@@ -21,12 +23,13 @@ from data.build import build_run
 from data.errors import UserError
 from data.intervals import bootstrap_mean, wilson
 from data.records import Audit
-from data.reviews import Review
+from data.reviews import Review, apply_reviews, read_reviews
 from data.rows import RowFile
 from data.run_folder import locked
 from data.sources.reader import read_source
 from data.stage_meta import StageMeta
 from data.taxonomy import load_taxonomy
+from tests.review_run import desk_of
 from tests.small_run import drawing, make_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -190,6 +193,38 @@ def test_reviews_decide_what_is_built(tmp_path: Path) -> None:
     assert len(rows_of(build_run(tmp_path, load_taxonomy(), Options(reviewed_only=True)))) == 1
 
 
+def test_an_edit_of_a_text_that_was_rewritten_since_vouches_for_nothing(tmp_path: Path) -> None:
+    desk, kept = desk_of(tmp_path)
+    desk.decide("Ada", kept[0].id, "edit", "Where is it?", audit=False)
+    desk.audit_edits([kept[0].id])
+    desk.decide("Bo", kept[0].id, "approve")
+    desk.close()
+    reviews = read_reviews(tmp_path)
+    assert apply_reviews(kept[:1], reviews, 0.3)[0].instruction == "Where is it?"
+    rewritten = kept[0].replace(instruction="Which one is it?", image_description="Another picture.")
+    assert apply_reviews([rewritten], reviews, 0.3) == [rewritten]
+    assert apply_reviews([rewritten], reviews, 0.3, reviewed_only=True)[0].rejected is not None
+
+
+def test_card_and_provenance_know_reviewers_by_the_same_numbers(tmp_path: Path) -> None:
+    kept = make_run(tmp_path, pairs=4, leaking=1)
+    votes = {"Zoe": ["approve"] * 4, "Ada": ["approve"] * 3 + ["reject"], "Mia": ["reject"] * 4}
+    log = RowFile(tmp_path / "reviews.jsonl")
+    for name, actions in votes.items():
+        for pair, action in zip(kept, actions, strict=True):
+            said = {"reviewer": name, "action": action, "pair": pair.id, "instruction": pair.instruction}
+            review = Review.model_validate({"id": f"{len(log.index)}"} | said)
+            log.append(review.model_dump(mode="json", exclude_defaults=True))
+    log.close()
+    benchmark = build_run(tmp_path, load_taxonomy(), Options(date=DAY))
+    lines = [json.loads(line) for line in (benchmark / "provenance.jsonl").read_text().splitlines()]
+    by_number = {said["reviewer"]: said["action"] for said in lines[0]["reviews"]}
+    assert by_number == {"reviewer-1": "approve", "reviewer-2": "approve", "reviewer-3": "reject"}
+    card = (benchmark / "README.md").read_text().lower()
+    assert "reviewer 2 and reviewer 1 agree on 75%" in card  # Ada and Zoe
+    assert "reviewer 3 and reviewer 1 agree on 0%" in card  # Mia and Zoe
+
+
 def test_people_who_only_edited_are_on_the_card(tmp_path: Path) -> None:
     kept = make_run(tmp_path, pairs=3, leaking=1)
     edit = Review(id="0", pair=kept[0].id, reviewer="Ada", action="edit", instruction="What is this?")
@@ -225,6 +260,50 @@ def test_another_taxonomy_or_a_changed_benchmark_to_extend_makes_a_new_build(tmp
     before = rows_of(build_run(own, load_taxonomy(), options))
     (theirs / "data.json").write_text(json.dumps(rows_of(theirs)[1:]))
     assert rows_of(build_run(own, load_taxonomy(), options))[0] != before[0]
+
+
+def test_a_replaced_picture_or_a_changed_bill_makes_a_new_build(tmp_path: Path) -> None:
+    kept = make_run(tmp_path, pairs=3, leaking=1)
+    benchmark = build_run(tmp_path, load_taxonomy(), Options(date=DAY))
+    written = (benchmark / "checksums.sha256").stat().st_mtime_ns
+    build_run(tmp_path, load_taxonomy())
+    assert (benchmark / "checksums.sha256").stat().st_mtime_ns == written  # nothing has changed
+    drawing(777).save(tmp_path / kept[1].image_path)
+    build_run(tmp_path, load_taxonomy())
+    assert (benchmark / "imgs/1.png").read_bytes() == (tmp_path / kept[1].image_path).read_bytes()
+    path = tmp_path / "rewrite.meta.json"
+    spend = {"calls": 7, "input_tokens": 10, "output_tokens": 20, "cost": 5.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"spend": spend}))
+    build_run(tmp_path, load_taxonomy())
+    assert "Cost: 7 calls to chat models" in (benchmark / "README.md").read_text()
+
+
+def test_extending_overwrites_no_picture_and_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "run", pairs=3, leaking=1)
+    theirs = tmp_path / "theirs"
+    (theirs / "imgs").mkdir(parents=True)
+    drawing(777).save(theirs / "imgs/1.png")
+    row = {
+        "instruction_id": 0, "instruction": "Is that so?", "image_path": "./imgs/1.png", "category": "Violent",
+        "sub_category": "Terrorism", "source": "web", "image_description": "A field of maize.",
+        "safety_reason": "None.", "licence": "cc0",
+    }  # fmt: skip
+    (theirs / "data.json").write_text(json.dumps([row]))
+    merged = build_run(tmp_path / "run", load_taxonomy(), Options(date=DAY, extend=str(theirs)))
+    assert (merged / "imgs/1.png").read_bytes() == (theirs / "imgs/1.png").read_bytes()
+    assert len({Path(str(each["image_path"])) for each in rows_of(merged)}) == 4
+    assert "are left out: 'licence'" in capsys.readouterr().err
+
+
+def test_a_name_beyond_the_first_plane_is_read_from_the_card(tmp_path: Path) -> None:
+    from huggingface_hub.repocard import metadata_load
+
+    make_run(tmp_path, pairs=2, leaking=1)
+    name = 'Embers \U0001f525 "and" <more>: 1'
+    benchmark = build_run(tmp_path, load_taxonomy(), Options(date=DAY, name=name))
+    assert metadata_load(benchmark / "README.md")["pretty_name"] == name
 
 
 def test_extending_keeps_their_ids_and_adds_only_what_is_new(tmp_path: Path, run: Path) -> None:
@@ -318,6 +397,40 @@ def test_a_push_leaves_no_shard_and_no_picture_of_an_earlier_build(run: Path) ->
     ]
     gone = filter_repo_objects(there, allow_patterns=hub.asked[2][1]["delete_patterns"])  # type: ignore[arg-type]
     assert list(gone) == there[:3]
+
+
+class StrictHub(BaseHTTPRequestHandler):
+    """Knows the dataset and finds fault with its card."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.path == "/api/validate-yaml"
+        body = {"url": "hub/owner/name", "errors": [{"message": '"license" must be one of [mit]'}]}
+        content = json.dumps([] if "/tree/" in self.path else body).encode()
+        self.send_response(400 if fault else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = answer
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_a_card_that_the_hub_does_not_take_is_one_sentence(run: Path) -> None:
+    from huggingface_hub import HfApi
+
+    hub = ThreadingHTTPServer(("127.0.0.1", 0), StrictHub)
+    Thread(target=hub.serve_forever, daemon=True).start()
+    api = HfApi(endpoint=f"http://127.0.0.1:{hub.server_port}", token="none")
+    try:
+        with pytest.raises(UserError, match=r'does not take the card .*"license" must be one of'):
+            push(run / "benchmark", "owner/name", Terms(), api)
+    finally:
+        hub.shutdown()
+        hub.server_close()
 
 
 def test_a_hub_out_of_reach_is_one_sentence(run: Path) -> None:

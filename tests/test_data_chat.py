@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from pydantic import BaseModel
 
 from data.errors import RowFailed, UserError
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker
+from data.llm.chat import Asker, ChatRequest, Completion
 from data.llm.limits import Pace, Window
 from data.llm.openai_chat import OpenAIChat
 from data.llm.pictures import data_url, picture
-from data.llm.prices import find_price
+from data.llm.prices import Ledger, Price, find_price
 from tests.openai_server import Answer, OpenAIServer, completion, failure, says, serve
 
 
@@ -71,6 +72,7 @@ def test_an_invalid_answer_goes_back_with_what_is_wrong(tmp_path: Path) -> None:
         (lambda _: completion("", finish_reason="content_filter"), "blocked"),
         (lambda _: completion('{"name": "re', finish_reason="length"), "truncated"),
         (lambda _: completion("no json at all"), "invalid_reply"),
+        (lambda _: completion("So: " + '{"a":' * 20_000 + "1" + "}" * 20_000), "invalid_reply"),
         (lambda _: completion(""), "empty_reply"),
         (lambda _: completion("I'm sorry, but I can't help with that."), "refused"),
         (lambda _: completion('{"name": "I cannot assist with that request."}'), "refused"),
@@ -136,11 +138,38 @@ def test_what_no_row_would_survive_stops_everything_at_once_with_one_sentence(
         assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Rate limit reached on requests per min. Visit https://example.org/account/billing to add a payment method.",
+        "You exceeded your current quota, please check your plan and billing details. Please retry in 33.8s.",
+    ],
+)
+def test_a_limit_per_minute_that_speaks_of_billing_is_waited_for(tmp_path: Path, message: str) -> None:
+    answers = iter([failure(429, message=message), completion('{"name": "red"}')])
+    with serve(lambda _: next(answers)) as server:
+        assert ask(server, tmp_path, "which?") == [Colour(name="red")]
+
+
 def test_a_server_that_is_not_there_is_said_within_seconds(tmp_path: Path) -> None:
     with serve(says({})) as server:
         pass  # it has gone
     with pytest.raises(UserError, match="No server answers at 127"):
         ask(server, tmp_path, "which?")
+
+
+def test_a_host_that_nobody_knows_is_said_within_seconds(tmp_path: Path) -> None:
+    server = OpenAIServer(says({}), url="http://no-such-host.invalid/v1")
+    with pytest.raises(UserError, match=r"No server answers at no-such-host\.invalid: start it, or mend"):
+        ask(server, tmp_path, "which?")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "http:///v1", "http://localhost:99999/v1", "http://[::1/v1", "ftp://host/v1"]
+)
+def test_what_is_no_address_is_named_before_anything_is_asked(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"base_url '.*' is no server's address: it is written http"):
+        ask(OpenAIServer(says({}), url=url), tmp_path, "which?")
 
 
 @pytest.mark.parametrize(("supported", "asked"), [(["json_object", "text"], 2), (["text"], 3)])
@@ -243,6 +272,41 @@ def test_a_price_is_found_under_a_dated_name_and_cached_input_is_cheaper() -> No
     assert price.of(1_000_000, 100_000) == pytest.approx(3.5)
     assert price.of(1_000_000, 0, cached_tokens=1_000_000) == pytest.approx(1.25)
     assert find_price("a-model-of-my-own") is None
+
+
+class Foreign:
+    """A chat model that counts one token per byte of text and 2,500 per picture, as some do."""
+
+    model = "m"
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        await asyncio.sleep(0.01)
+        text = "".join(message.text for message in request.messages) + json.dumps(request.schema)
+        shown = sum(len(message.pictures) for message in request.messages)
+        tokens = len(text.encode()) + 2500 * shown
+        return Completion(text='{"name": "red"}', input_tokens=tokens, output_tokens=10)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_a_budget_holds_with_many_calls_in_flight_for_other_scripts_and_pictures(
+    tmp_path: Path, with_picture: bool
+) -> None:
+    Image.new("RGB", (32, 16), "red").save(tmp_path / "red.png")
+    shown = (picture(tmp_path / "red.png"),) if with_picture else ()
+    ledger = Ledger(budget=0.1)
+    cache = ResponseCache(tmp_path / "r.sqlite")
+    asker = Asker(Foreign(), cache, max_tokens=10, price=Price(input=2.5, output=10.0), ledger=ledger)
+
+    async def ask_at_once() -> list[Colour | BaseException]:
+        calls = (asker.ask("", "色" * 500 + str(each), Colour, pictures=shown) for each in range(64))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = asyncio.run(ask_at_once())
+    assert 0.05 < ledger.spent.cost <= 0.1
+    assert {type(each) for each in answers} == {Colour, UserError}
 
 
 def test_the_window_shrinks_on_429_and_grows_back() -> None:

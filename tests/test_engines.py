@@ -137,6 +137,18 @@ def test_what_the_user_must_mend_stops_the_run_in_the_same_sentence(
         told(stage, pairs(8), tmp_path, ray_engine)
 
 
+def unloadable() -> Callable[[Sequence[Pair]], list[Pair]]:
+    raise RuntimeError("no kernel image is available")
+
+
+def test_a_model_that_does_not_load_is_every_rows_failure_with_its_reason(
+    ray_engine: RayEngine, tmp_path: Path
+) -> None:
+    stage: Stage[Pair, Pair] = Stage("slow", {}, batch=list, batch_size=4, make=unloadable)
+    assert told(stage, pairs(8), tmp_path, ray_engine).failed == {"error": 8}
+    assert all("no kernel image" in row["detail"] for row in read_rows(tmp_path / "slow.jsonl"))
+
+
 def test_more_gpus_than_there_are_is_a_sentence_and_no_endless_wait(
     ray_engine: RayEngine, tmp_path: Path
 ) -> None:

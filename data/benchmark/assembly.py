@@ -98,8 +98,13 @@ def labels_of(taxonomy: Sequence[SubCategory], entries: Sequence[Entry]) -> dict
 
 def metas_of(work: Work, pairs: Sequence[Pair]) -> list[StageMeta]:
     """The stages' metas in order, the last of them for what people and the merge rejected."""
+    return [*stage_metas(work), build_meta(pairs)]
+
+
+def stage_metas(work: Work) -> list[StageMeta]:
+    """What the run's stages left on record, in order."""
     found = (read_meta(work.run, name) for name in work.plan.stages)
-    return [*(meta for meta in found if meta is not None), build_meta(pairs)]
+    return [meta for meta in found if meta is not None]
 
 
 def build_meta(pairs: Sequence[Pair]) -> StageMeta:

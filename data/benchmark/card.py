@@ -13,7 +13,7 @@ from data.gate_tally import GateTally, tally_gates
 from data.intervals import bootstrap_mean, wilson
 from data.llm.prices import CURRENCY
 from data.records import Pair
-from data.reviews import Review, agreements, standings
+from data.reviews import Review, agreements, reviewer_numbers, standings
 from data.rows import write_text
 from data.stage_meta import Spend, StageMeta
 
@@ -63,6 +63,7 @@ def write_card(folder: Path, facts: Facts) -> None:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined)  # noqa: S701
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # YAML knows no pairs of surrogates
     environment.filters["cell"] = _cell
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     own = [entry.pair for entry in facts.entries if entry.pair is not None]
@@ -143,7 +144,7 @@ def _people(reviews: Sequence[Review], pairs: Sequence[Pair]) -> People | None:
         return None
     editors = {each.edit.reviewer for each in decided if each.edit}
     names = sorted(editors | {name for each in decided for name in each.decisions})
-    number = {name: f"reviewer {place}" for place, name in enumerate(names, start=1)}
+    number = {name: f"reviewer {place}" for name, place in reviewer_numbers(reviews).items()}
     kappas = [
         f"{number[each.one]} and {number[each.other]} agree on {each.share:.0%} of {each.pairs} pairs, "
         + ("Cohen's kappa not defined" if each.kappa is None else f"Cohen's kappa {each.kappa:.2f}")

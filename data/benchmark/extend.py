@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ def merge(theirs: Sequence[Entry], pairs: Sequence[Pair], run: Path, embedder: E
     """Their rows with their ids, then ours that repeat none of them, numbered from their highest id on."""
     judged = _reject_known(theirs, pairs, run, embedder, name)
     number = max((entry.row["instruction_id"] for entry in theirs), default=-1) + 1
-    taken = {entry.row["image_path"] for entry in theirs}
+    taken = {str(PurePosixPath(entry.row["image_path"])) for entry in theirs}  # ./imgs/1.png is imgs/1.png
     entries = list(theirs)
     for pair in judged:
         if pair.rejected is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -74,7 +75,8 @@ def read_layout(folder: Path) -> list[Entry]:
     """The rows of a VLSBench-schema benchmark. Raises `UserError` for what is not one."""
     path = folder / "data.json" if folder.is_dir() else folder
     try:
-        rows = TypeAdapter(list[VlsbenchRow]).validate_python(json.loads(path.read_bytes()))
+        given = json.loads(path.read_bytes())
+        rows = TypeAdapter(list[VlsbenchRow]).validate_python(given)
     except OSError as error:
         raise UserError(
             f"{folder} holds no VLSBench-schema benchmark: there is no data.json to read."
@@ -87,6 +89,9 @@ def read_layout(folder: Path) -> list[Entry]:
         raise UserError(f"{path} is not JSON: {error}.") from error
     entries = [Entry(row, _inside(path.parent, row["image_path"])) for row in rows]
     _check(path, entries)
+    if others := sorted({key for row in given for key in row} - VlsbenchRow.__annotations__.keys()):
+        named = ", ".join(map(repr, others))[:200]
+        print(f"note: {path} has columns beyond VLSBench's, which are left out: {named}", file=sys.stderr)
     return entries
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data.benchmark.layout import Entry
 from data.records import Pair
-from data.reviews import Review
+from data.reviews import Review, reviewer_numbers
 from data.rows import atomic
 from data.stage_meta import StageMeta
 
@@ -29,10 +29,10 @@ def write_provenance(
 ) -> None:
     """One line per row of ours, in the order of the splits; rows of another benchmark name that."""
     made_by = {meta.stage: dict(_told(meta.settings)) for meta in metas}
-    names = {name: f"reviewer-{number}" for number, name in enumerate(_reviewers(reviews), start=1)}
+    names = {name: f"reviewer-{number}" for name, number in reviewer_numbers(reviews).items()}
     of_pair: dict[str, list[dict[str, object]]] = {}
     for review in reviews:
-        said = review.model_dump(mode="json", exclude_defaults=True, exclude={"pair"})
+        said = review.model_dump(mode="json", exclude_defaults=True, exclude={"pair", "was"})
         said["reviewer"] = names.get(review.reviewer, review.reviewer)
         of_pair.setdefault(review.pair, []).append(said)
     with atomic(path) as file:
@@ -78,11 +78,6 @@ def _told(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield from _told(value, f"{prefix}{key}.")
         elif key.startswith(TOLD):
             yield f"{prefix}{key}", value
-
-
-def _reviewers(reviews: Sequence[Review]) -> list[str]:
-    """People in the order they first appear; the published file knows them by number only."""
-    return list(dict.fromkeys(each.reviewer for each in reviews if each.action != "audit"))
 
 
 def sha256(path: Path) -> str:

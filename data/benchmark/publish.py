@@ -89,6 +89,11 @@ def push(folder: Path, repository: str, terms: Terms, api: HfApi | None = None) 
     except HfHubHTTPError as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"The Hub refuses ({said}): the same command resumes once that is mended.") from error
+    except ValueError as error:  # how its client tells that the Hub found fault with the card
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"The Hub does not take the card ({said}): build it anew, with another --license, say."
+        ) from error
     except (OSError, httpx2.HTTPError) as error:
         raise UserError(f"The Hub cannot be reached ({error}): the same command resumes later.") from error
     return str(address)

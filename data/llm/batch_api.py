@@ -12,16 +12,18 @@ import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, TypeGuard
 
 from data.errors import RowFailed, UserError
 from data.llm.chat import ChatRequest, Completion
 from data.llm.connection import Answer, Connection, Upload
-from data.llm.dialect import Dialect, Memory, remembered
+from data.llm.dialect import PHRASING, Dialect, Memory, remembered, simpler
 from data.llm.faults import Fault, discreet
 from data.llm.wire import chat_body, read_completion
 
-MOST_REQUESTS = 10_000  # in one batch; providers allow up to 50,000 and 200 MB
+MOST_REQUESTS = 10_000  # in one batch; providers allow up to 50,000
+MOST_BYTES = 100_000_000  # of one file of requests, pictures included; providers allow up to 200 MB
 SUBMISSIONS = 3  # of one request: a batch may expire half done
 QUIET_SECONDS = 2.0  # without a new request: what there is goes out
 POLL_SECONDS = 30.0
@@ -36,6 +38,10 @@ class Notes(Memory, Protocol):
     def forget(self, name: str) -> None: ...
 
     def get(self, key: str) -> str | None: ...
+
+
+class Absent(UserError):
+    """The server knows nothing under a path."""
 
 
 class BatchChat:
@@ -57,13 +63,18 @@ class BatchChat:
         self._memory = memory
         self._poll, self._quiet = poll_seconds, quiet_seconds
         start = Dialect(limit="max_completion_tokens" if base_url is None else "max_tokens")
-        self._dialect = remembered(memory, f"dialect {self._server.url} {model}") or start
+        self._dialect_note = f"dialect {self._server.url} {model}"
+        self._dialect = self._loaded = remembered(memory, self._dialect_note) or start
+        self._spoken: dict[str, Dialect] = {}  # the batches of this process -> how their requests are phrased
+        self._refused: list[Dialect] = []  # dialects in which not one request of a batch was answered
+        self._proven = False
         self._note = f"batches {self._server.url} {model}"
         self._open: dict[str, set[str]] = json_sets(memory.recall(self._note))  # batch -> its requests' keys
         self._files_note = f"batch files {self._server.url} {model}"
         self._uploaded = json_sets(memory.recall(self._files_note))  # file of no known batch -> its keys
+        self._known = self._open.keys() | self._uploaded.keys()  # beside those of other chats with this model
         self._collected: dict[str, set[str]] = {}
-        self._ready: dict[str, Completion | Fault] = {}
+        self._ready: dict[str, Completion | Fault | UserError] = {}
         self._waiting: dict[str, tuple[ChatRequest, asyncio.Future[Completion]]] = {}
         self._submitted: Counter[str] = Counter()
         self._arrived = asyncio.Event()
@@ -87,7 +98,7 @@ class BatchChat:
                 self._hand_out()
                 await self._submit()
                 if self._waiting:
-                    await asyncio.sleep(0 if self._ready else self._poll)
+                    await asyncio.sleep(0 if self._ready.keys() & self._waiting.keys() else self._poll)
                     await self._collect()
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             for _, future in self._waiting.values():
@@ -108,6 +119,8 @@ class BatchChat:
             _, future = self._waiting[key]
             if isinstance(outcome, Completion):
                 future.set_result(outcome)
+            elif isinstance(outcome, UserError):
+                future.set_exception(outcome)  # its batch is over: the next run asks again
             elif outcome.passing and self._submitted[key] < SUBMISSIONS:
                 continue  # it goes out again
             else:
@@ -120,14 +133,29 @@ class BatchChat:
         self._uploaded.clear()  # nothing was made of the others: their requests go out in new files
         held = set().union(*self._open.values()) if self._open else set()
         new = [key for key in self._waiting if key not in held and key not in self._ready]
-        for start in range(0, len(new), MOST_REQUESTS):
-            keys = new[start : start + MOST_REQUESTS]
-            lines = [json.dumps(self._line(key, self._waiting[key][0])) for key in keys]
-            await self._create(set(keys), ("\n".join(lines) + "\n").encode())
+        lines: dict[str, bytes] = {}
+        size = 0
+        for key in new:
+            request, future = self._waiting[key]
+            try:
+                line = await asyncio.to_thread(self._line, key, request)
+            except RowFailed as failed:  # its picture cannot be read, which must not touch the others
+                future.set_exception(failed)
+                del self._waiting[key]
+                continue
+            if lines and (len(lines) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
+                await self._create(set(lines), b"".join(lines.values()))
+                lines, size = {}, 0
+            lines[key] = line
+            size += len(line)
+        if lines:
+            await self._create(set(lines), b"".join(lines.values()))
 
-    def _line(self, key: str, request: ChatRequest) -> dict[str, Any]:
+    def _line(self, key: str, request: ChatRequest) -> bytes:
+        """A request as a line of a file. Raises `RowFailed` for an unreadable picture."""
         body = chat_body(request, self._dialect)
-        return {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+        line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+        return json.dumps(line).encode() + b"\n"
 
     async def _create(self, keys: set[str], content: bytes) -> None:
         """Upload a file of requests and make a batch of it.
@@ -136,6 +164,7 @@ class BatchChat:
         """
         file = str((await self._say("POST", "/files", Upload("batch", content)))["id"])
         self._uploaded[file] = keys
+        self._known.add(file)
         self._write_notes()
         wanted = {"input_file_id": file, "endpoint": ENDPOINT, "completion_window": "24h"}
         for tried in range(TRIES):
@@ -175,26 +204,69 @@ class BatchChat:
         keys = self._uploaded.pop(file)
         self._submitted.update(keys)
         self._open[batch] = keys
+        self._spoken[batch] = self._dialect
+        self._known.add(batch)
         self._write_notes()
         print(f"batch {batch}: {len(keys)} requests submitted", file=sys.stderr)
 
     async def _collect(self) -> None:
-        """Take in the results of batches that have ended, whole or in part."""
-        for batch in list(self._open):
-            state = await self._say("GET", f"/batches/{batch}")
+        """Take in the results of batches that have ended, whole or in part, of those that somebody waits for."""
+        for batch in [each for each, keys in self._open.items() if keys & self._waiting.keys()]:
+            state = await self._state(batch)
             if state.get("status") not in FINISHED:
                 continue
-            results: dict[str, Completion | Fault] = {}
+            results: dict[str, Completion | Fault | UserError] = {}
             for kind in ("output_file_id", "error_file_id"):
                 if state.get(kind):
-                    results |= dict(self._results(await self._fetch(f"/files/{state[kind]}/content")))
+                    results |= dict(self._results(await self._kept(batch, state[kind])))
+            self._settle_dialect(batch, results)
             missing = Fault("batch_incomplete", _ending(state), passing=True)
             keys = {key for key in self._open.pop(batch) if self._memory.get(key) is None}
             self._collected[batch] = keys
             self._ready |= {key: results.get(key, missing) for key in keys}
             self._arrived.set()
 
-    def _results(self, content: bytes) -> Iterator[tuple[str, Completion | Fault]]:
+    async def _state(self, batch: str) -> dict[str, Any]:
+        try:
+            return await self._say("GET", f"/batches/{batch}")
+        except Absent as error:
+            raise UserError(
+                f"The server at {self._server.address} does not know the batch {batch} that was submitted: set "
+                "the key of the account that did, or leave out --batch to ask for its answers anew."
+            ) from error
+
+    async def _kept(self, batch: str, file: str) -> bytes:
+        """The content of a result file; nothing where the server has deleted it, as they do after some weeks."""
+        try:
+            return await self._fetch(f"/files/{file}/content")
+        except Absent:
+            print(f"batch {batch}: results are gone, what lacks an answer is asked again", file=sys.stderr)
+            return b""
+
+    def _settle_dialect(self, batch: str, results: dict[str, Completion | Fault | UserError]) -> None:
+        """Learn from a batch how requests are phrased: one without any answer goes out again in simpler words."""
+        spoken = self._spoken.get(batch, self._loaded)
+        if not self._proven and any(isinstance(each, Completion) for each in results.values()):
+            self._proven, self._refused = True, []
+            self._speak(spoken)
+        complaints = {key: each for key, each in results.items() if _is_about_phrasing(each)}
+        if not complaints or (self._proven and spoken == self._dialect):
+            return
+        if spoken == self._dialect:
+            self._refused.append(spoken)
+            complaint = next(iter(complaints.values())).detail
+            self._speak(simpler(spoken, complaint, self._refused) or self._refused[0])
+        if self._dialect not in self._refused:
+            results |= {key: replace(each, passing=True) for key, each in complaints.items()}
+            self._submitted.subtract(complaints.keys())
+
+    def _speak(self, dialect: Dialect) -> None:
+        """Phrase requests so from here on, also in the next process."""
+        if dialect != self._dialect:
+            self._dialect = dialect
+            self._memory.remember(self._dialect_note, dialect.model_dump_json())
+
+    def _results(self, content: bytes) -> Iterator[tuple[str, Completion | Fault | UserError]]:
         """(key, outcome) of each line of a result file."""
         for line in content.splitlines():
             entry = json.loads(line)
@@ -202,25 +274,35 @@ class BatchChat:
             body = json.dumps(response.get("body") or entry.get("error") or {}).encode()
             if response.get("status_code") != 200:
                 answer = Answer(response.get("status_code") or 500, {}, body)
-                yield entry["custom_id"], self._server.fault(answer, self.model)
+                yield entry["custom_id"], self._refusal(answer)
                 continue
             completion = read_completion(body)
             if isinstance(completion, Completion):
                 completion = completion.model_copy(update={"batched": True})
             yield entry["custom_id"], completion
 
+    def _refusal(self, answer: Answer) -> Fault | UserError:
+        """What a line's failed answer means; one that stops the run must leave the other lines theirs."""
+        try:
+            return self._server.fault(answer, self.model)
+        except UserError as error:
+            return error
+
     async def _say(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         reply: dict[str, Any] = json.loads(await self._fetch(path, method, body))
         return reply
 
     async def _fetch(self, path: str, method: str = "GET", body: Any = None) -> bytes:
-        """An answer's content. What stands is noted, so a server that stays away only ends this process."""
+        """An answer's content. What stands is noted, so a server that stays away only ends this process.
+
+        Not for what must not be done twice: a file that was uploaded twice costs nothing, a batch does.
+        """
         for tried in range(TRIES):
             content = self._content(await self._server.send(method, path, body))
             if isinstance(content, bytes):
                 return content
             fault = content
-            if not fault.passing or method != "GET":
+            if not fault.passing:
                 break
             await asyncio.sleep(self._pause(tried))
         raise self._stuck(fault)
@@ -230,7 +312,7 @@ class BatchChat:
         if isinstance(answer, Fault):
             return answer
         if answer.status in (404, 405):
-            raise UserError(f"The server at {self._server.address} has no Batch API: leave out --batch.")
+            raise Absent(f"The server at {self._server.address} has no Batch API: leave out --batch.")
         return answer.content if answer.status == 200 else self._server.fault(answer, self.model)
 
     def _pause(self, tried: int) -> float:
@@ -243,9 +325,14 @@ class BatchChat:
         )
 
     def _write_notes(self) -> None:
-        """Note the open batches, those some of whose answers nobody has asked for yet, and files without one."""
+        """Note the open batches, those some of whose answers nobody has asked for yet, and files without one.
+
+        What another chat with the same server and model has noted meanwhile stays.
+        """
         unasked = {batch: keys for batch, keys in self._collected.items() if keys & self._ready.keys()}
-        for name, sets in ((self._note, self._open | unasked), (self._files_note, self._uploaded)):
+        for name, own in ((self._note, self._open | unasked), (self._files_note, self._uploaded)):
+            noted = json_sets(self._memory.recall(name))
+            sets = {each: keys for each, keys in noted.items() if each not in self._known} | own
             if sets:
                 self._memory.remember(name, json.dumps({each: sorted(keys) for each, keys in sets.items()}))
             else:
@@ -257,6 +344,15 @@ class BatchChat:
             self._work.cancel()
             self._write_notes()
         await self._server.close()
+
+
+def _is_about_phrasing(outcome: Completion | Fault | UserError) -> TypeGuard[Fault]:
+    """Whether a line was refused for how it was phrased, which every line of the batch shares."""
+    return (
+        isinstance(outcome, Fault)
+        and outcome.reason in ("bad_request", "server_error")
+        and PHRASING.search(outcome.detail) is not None
+    )
 
 
 def _ending(state: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from data.sources.columns import clean
 
 CHARACTERS_PER_TOKEN = 4  # a common rule of thumb for English
 TOKENS_PER_PICTURE = 1000  # about what a picture at the size limit counts for
+TOKENS_PER_FRAME = 10  # at most, of what a server puts around a message
 SHOWN_CHARACTERS = 200
 
 
@@ -56,6 +57,16 @@ class ChatRequest:
             for message in self.messages
         ]
         return hashlib.sha256(json.dumps([*whole, self.again, said], sort_keys=True).encode()).hexdigest()
+
+    def most_tokens(self, of_a_picture: int) -> int:
+        """How many tokens the request counts for at worst, its schema included: twice as many as English
+        text, and outside of ASCII one for each byte."""
+        whole = "".join([json.dumps(self.schema), *(message.text for message in self.messages)])
+        ascii_letters = len(whole.encode("ascii", "ignore"))
+        other_bytes = len(whole.encode(errors="replace")) - ascii_letters
+        pictures = sum(len(message.pictures) for message in self.messages)
+        frames = len(self.messages) * TOKENS_PER_FRAME
+        return 2 * ascii_letters // CHARACTERS_PER_TOKEN + other_bytes + frames + pictures * of_a_picture
 
     def tokens(self) -> int:
         """About how many tokens the messages count for."""
@@ -218,7 +229,8 @@ class Asker:
     async def _pay_for(self, request: ChatRequest, key: str) -> Completion:
         """The model's answer, booked and stored before anyone looks at it."""
         stage = self.ledger.stage
-        worst = self.price.of(request.tokens() * 2, request.max_tokens) if self.price else 0.0
+        price = self.price
+        worst = price.of(request.most_tokens(price.picture_tokens), request.max_tokens) if price else 0.0
         async with self.ledger.reserve(worst):
             completion = await self.chat.complete(request)
             bill = self._bill(completion)

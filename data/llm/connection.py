@@ -50,7 +50,7 @@ class Connection:
         if not self._key and base_url is None:
             raise UserError(f"Set the environment variable {key_variable} to your API key.")
         self.url = (base_url or OPENAI).rstrip("/")
-        self.address = urlsplit(self.url).netloc.rpartition("@")[2]
+        self.address = _address(self.url)
         self.reached = False  # whether the server ever answered
         self._openai, self._raw = openai, httpx2.Response
         self._timeout_seconds = timeout_seconds
@@ -112,11 +112,24 @@ class Connection:
             self._client = None
 
 
+def _address(url: str) -> str:
+    """Host and port of a server, without the password before them. Raises `UserError` for what is no address."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.netloc.rpartition("@")[2]
+    except ValueError:  # brackets that do not close, a port beyond all ports
+        pass
+    raise UserError(
+        f"base_url {url.rpartition('@')[2]!r} is no server's address: it is written http://HOST:PORT/v1."
+    )
+
+
 def _never_connected(error: BaseException) -> bool:
-    """Whether no connection came about, as opposed to one that broke."""
+    """Whether no connection came about, as opposed to one that broke; an unknown host is a kind of that."""
     cause: BaseException | None = error
     while cause is not None:
-        if type(cause).__name__ in ("ConnectError", "ClientConnectorError"):
+        if any(kind.__name__ in ("ConnectError", "ClientConnectorError") for kind in type(cause).__mro__):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

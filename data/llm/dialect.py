@@ -12,8 +12,12 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data.llm.faults import STRUCTURE
+
 Replies = Literal["json_schema", "json_object", "text"]
 REPLIES: tuple[Replies, ...] = ("json_schema", "json_object", "text")
+# What a refusal speaks of that is about how a request was phrased, and not about what it asks.
+PHRASING = re.compile(rf"temperature|max_(completion_)?tokens|{STRUCTURE.pattern}", re.I)
 LIMITS: tuple[Literal["max_tokens", "max_completion_tokens"], ...] = ("max_completion_tokens", "max_tokens")
 
 

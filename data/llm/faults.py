@@ -13,7 +13,10 @@ from data.errors import UserError
 from data.sources.columns import clean
 
 LONGEST_WAIT_SECONDS = 300.0  # a server that asks for more patience has failed this row
-OUT_OF_MONEY = re.compile(r"insufficient_(quota|funds|balance)|exceeded your current quota|billing", re.I)
+OUT_OF_MONEY = re.compile(
+    r"insufficient_(quota|funds|balance)|exceeded your current quota|(?<!/)billing", re.I
+)
+AGAIN_SOON = re.compile(r"\b(retry|try again) in \d", re.I)  # a limit per minute, be it called a quota
 FILTERED = re.compile(r"content[ _]?(filter|policy|management)|responsible ?ai|moderation|flagged", re.I)
 STRUCTURE = re.compile(r"response_?format|json_?(schema|object)|grammar|structured|parameter", re.I)
 SECRETS = re.compile(r"(?i)(bearer\s+|api[-_ ]?key[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+|\bsk-[\w-]{6,}")
@@ -33,7 +36,8 @@ class Fault:
 def fault_of(status: int, headers: Mapping[str, str], body: str, address: str, model: str) -> Fault:
     """The fault behind an HTTP status. Raises `UserError` for what no other row would survive either."""
     said = _message(body)
-    if status in (402, 429) and OUT_OF_MONEY.search(body):
+    too_fast = status == 429 and AGAIN_SOON.search(body)
+    if status in (402, 429) and OUT_OF_MONEY.search(body) and not too_fast:
         raise UserError(f"The account at {address} has no credit left (HTTP {status}): {said}")
     if status == 403 and FILTERED.search(body):
         return Fault("blocked", said, passing=False)

@@ -27,6 +27,7 @@ class Price(BaseModel):
     input: float
     output: float
     cached_input: float | None = None
+    picture_tokens: int = 3000  # of input, that a picture counts for at most
 
     def of(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
         """What so many tokens cost."""

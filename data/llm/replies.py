@@ -69,7 +69,7 @@ def _candidates(text: str) -> Iterator[str]:
         try:
             _, end = decoder.raw_decode(text, start)
             yield text[start:end]
-        except ValueError:
+        except (ValueError, RecursionError):
             end = start + 1
         start = text.find("{", end)
 
