@@ -124,7 +124,10 @@ def read_labels(path: Path) -> dict[str, Label]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 identity, label = _label(line, f"Line {number} of {path}")
-                labels[identity] = label
+                if labels.setdefault(identity, label) != label:
+                    raise UserError(
+                        f"Line {number} of {path} labels {identity!r} a second time and otherwise: keep one."
+                    )
     return labels
 
 

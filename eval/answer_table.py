@@ -32,13 +32,17 @@ def _pictures(runs: Sequence[Run], chosen: Sequence[tuple[int, LedgerRow]]) -> d
 
 
 def _picture_path(run: Run, image: str) -> Path | None:
-    root = Path(run.summary.benchmark).expanduser()
-    root = (root if root.is_dir() else root.parent).resolve()
+    """The file, in the benchmark's folder or among the embedded pictures that were unpacked beside the ledger."""
+    benchmark = Path(run.summary.benchmark).expanduser()
+    folders = (benchmark if benchmark.is_dir() else benchmark.parent, run.folder / "pictures")
     try:
-        path = (root / image).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
+        for root in (folder.resolve() for folder in folders):
+            path = (root / image).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return path
     except (ValueError, OSError):  # a stranger's text that can be no path
         return None
+    return None
 
 
 def _table_row(place: int, row: LedgerRow, picture: str | None) -> dict[str, object]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data.errors import UserError
-from data.rows import read_rows
+from data.rows import foreign_row, read_rows
 from data.sources.columns import text_of
 from data.sources.reader import SourceRow, read_source
 from eval.records import Case
@@ -35,17 +35,19 @@ def read_cases(data: str, limit: int | None = None, unpack_to: Path | None = Non
     chosen = rows[:limit]
     with ThreadPoolExecutor(READERS) as pool:
         hashes = list(pool.map(_sha256, (row.image for row in chosen)))
-    return [_case(row, extra, sha) for row, extra, sha in zip(chosen, extras, hashes, strict=False)]
+    return [_case(*each, unpack_to) for each in zip(chosen, extras, hashes, strict=False)]
 
 
-def _case(row: SourceRow, extra: dict[str, str], sha256: str) -> Case:
+def _case(row: SourceRow, extra: dict[str, str], sha256: str, unpack_to: Path | None) -> Case:
+    image = Path(row.image) if row.image else None
+    unpacked = image is not None and image.parent == unpack_to
     return Case(
         id=row.id,
         question=row.query,
-        image=Path(row.image) if row.image else None,
+        image=image,
         image_sha256=sha256,
         image_key=row.image_key,
-        image_name=extra.get("image_path") or row.image_key,
+        image_name=image.name if image and unpacked else extra.get("image_path") or row.image_key,
         image_description=row.image_description or "",
         category=row.category,
         sub_category=row.sub_category,
@@ -74,13 +76,39 @@ def _sha256(image: str | None) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_leakage(path: Path | None) -> dict[str, float]:
-    """The auditor's scores by row id, of an `audit.jsonl`; rows it could not score are left out."""
+def read_leakage(path: Path | None, cases: Collection[str]) -> dict[str, float]:
+    """The auditor's scores by row id, of an `audit.jsonl`; rows it could not score are left out.
+
+    Raises `UserError` where the audit is not of these cases (ids) alone: numbers of other benchmarks' rows
+    would agree by chance.
+    """
     if path is None:
         return {}
     if not path.is_file():
         raise UserError(f"There is no audit {path}: make one with `python -m audit.run`.")
-    return {row["id"]: float(row["leakage"]) for row in read_rows(path) if row.get("leakage") is not None}
+    rows = list(read_rows(path))
+    sources = dict.fromkeys(str(row.get("source", "")) for row in rows)
+    if len(sources) > 1:
+        raise one_audit_each(path, sources)
+    if not any(row["id"] in cases for row in rows):
+        raise UserError(f"{path} has none of these {len(cases)} cases: name the audit of this benchmark.")
+    scores = {}
+    for number, row in enumerate(rows, start=1):
+        score = row.get("leakage")
+        if score is None:
+            continue
+        if type(score) not in (int, float) or not 0 <= score <= 1:
+            raise foreign_row(path, number)
+        scores[row["id"]] = float(score)
+    return scores
+
+
+def one_audit_each(path: Path, sources: Collection[str]) -> UserError:
+    """The error for an audit of several benchmarks where one is asked for."""
+    return UserError(
+        f"{path} is an audit of several benchmarks ({', '.join(sources)}): audit this one alone, into another "
+        "folder, and name that."
+    )
 
 
 def check_pictures(cases: Sequence[Case], data: str) -> None:

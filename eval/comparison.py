@@ -13,7 +13,7 @@ from pydantic import Field
 
 from data.errors import UserError
 from data.records import Record
-from data.rows import write_json
+from data.rows import check_writable, write_json
 from eval.ledger import read_ledger
 from eval.records import UNSAFE, LedgerRow
 from eval.statistics import difference_interval, holm, mcnemar_exact
@@ -222,6 +222,8 @@ def compare_runs(folders: Sequence[Path], out: Path | None) -> int:
     from eval.runs import names_of, read_run
     from eval.tables import say
 
+    if out:
+        check_writable(out)
     runs = [read_run(folder) for folder in folders]
     twice = [folder for folder, times in Counter(folder.resolve() for folder in folders).items() if times > 1]
     if twice:
@@ -243,6 +245,8 @@ def compare_runs(folders: Sequence[Path], out: Path | None) -> int:
 
 def align_runs(path: Path, out: Path | None) -> int:
     """Make the alignment table, say it and write it."""
+    if out:
+        check_writable(out)
     rows = read_table(path)
     table = alignment_table(rows, path.parent)
     print_alignment(table, {name for row in rows for name in row.leaking})

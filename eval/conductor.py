@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from data.engines import LOCAL, Engine, Pool, opened_engine
@@ -23,7 +25,7 @@ from eval.ledger import Judge, MultimodalModel, answer_arm, build_ledger, judge_
 from eval.models import Choice, Server, check_arch, load_on
 from eval.options import check_numbers
 from eval.original_json import write_original
-from eval.records import Ask, Case
+from eval.records import Ask, Case, LedgerRow
 from eval.summary import Summary, summarise
 
 EXIT_TOO_MANY_WITHOUT_VERDICT = 3
@@ -44,15 +46,16 @@ def conduct(options: Namespace) -> int:
         most = None if "swap" in arms else options.limit  # any picture may be the other one of a swap
         known = read_cases(options.data, most, out / "pictures")
         cases = known[: options.limit]
-        leakage = read_leakage(options.audit)
+        leakage = read_leakage(options.audit, {case.id for case in known})
         server, judge_server = _servers(options, out)
         settings = Settings(
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
             max_pixels=options.max_pixels,
         )
-        judges = [load_judge(spec.strip(), rubric, judge_server) for spec in options.judge.split(",")]
-        backup = load_judge(options.backup_judge, rubric, judge_server) if options.backup_judge else None
+        load = partial(load_judge, rubric=rubric, server=judge_server, pickled=options.pickled_weights)
+        judges = [load(spec.strip()) for spec in options.judge.split(",")]
+        backup = load(options.backup_judge) if options.backup_judge else None
         check_judges(judges, backup)
         asks = {arm: asks_of(arm, cases, out, options.data, known) for arm in arms}
         choice = Choice(
@@ -69,7 +72,8 @@ def conduct(options: Namespace) -> int:
             stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server, engine))
         rows = build_ledger(model, asks, cases, judges, backup, leakage, out)
         names = [judge.name for judge in judges]
-        return conclude(summarise(rows, options.arch, names, options.data, stopped), out, RERUN)
+        remarks = [*stopped, *_filled_in(rows, names[0])]
+        return conclude(summarise(rows, options.arch, names, options.data, remarks), out, RERUN)
 
 
 def conclude(summary: Summary, out: Path, advice: str = "") -> int:
@@ -107,6 +111,16 @@ async def _phases(
         return await judge_answers(judges, backup, asks, cases, out, server.retry_failed)
     finally:
         await server.close()
+
+
+def _filled_in(rows: Sequence[LedgerRow], first: str) -> list[str]:
+    """What the figures owe to the backup judge, whom no heading names."""
+    judged = [row.judge for row in rows if row.label is not None]
+    return [
+        f"{number} of the {len(judged)} verdicts are by the backup judge {name}: {first} gave none there."
+        for name, number in Counter(judged).items()
+        if name != first
+    ]
 
 
 def _throw_away(out: Path) -> None:

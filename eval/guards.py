@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 
 from data.errors import RowFailed, unknown
 from data.llm.pictures import Picture
-from data.llm.replies import Unreadable, read_reply
+from data.llm.replies import Unreadable, read_reply, refuses_inside
 from data.local_model import Reply, Settings
 from data.prompts import load_prompt
 from data.records import Record
@@ -26,6 +27,7 @@ from eval.records import Ask
 
 PROMPT = Path(__file__).with_name("prompts") / "guard.md"
 MAX_TOKENS = 256
+RATING = re.compile(r'"rating"\s*:\s*"(Safe|Unsafe)"', re.IGNORECASE)  # LlavaGuard's
 
 
 class Finding(Record):
@@ -56,15 +58,15 @@ class Guard:
     reads_description: bool = False  # in the picture's place
 
 
-def load_guard(spec: str, server: Server) -> Guard:
-    """The guard that a specification names."""
+def load_guard(spec: str, server: Server, pickled: bool = False) -> Guard:
+    """The guard that a specification names; a checkpoint's `pickled` weights only if asked for."""
     kind, _, name = spec.partition(":")
     if kind not in GUARDS or (kind != "blind" and not name):
         raise unknown("guard", spec, ["blind", *(f"{kind}:MODEL" for kind in GUARDS if kind != "blind")])
-    return GUARDS[kind](name, server)
+    return GUARDS[kind](name, server, pickled)
 
 
-def _blind(_: str, __: Server) -> Guard:
+def _blind(_: str, __: Server, ___: bool) -> Guard:
     from data.embedders import load_embedder
     from eval.blind import THRESHOLD, BlindGuard
 
@@ -80,7 +82,7 @@ def _blind(_: str, __: Server) -> Guard:
     return Guard("blind", guard.settings, batch=batch, batch_size=512, reads_description=True)
 
 
-def _api(model: str, server: Server) -> Guard:
+def _api(model: str, server: Server, _: bool) -> Guard:
     prompt, asker = load_prompt(PROMPT), server.asker(model, 0.0, MAX_TOKENS)
 
     async def each(ask: Ask) -> Finding:
@@ -93,19 +95,19 @@ def _api(model: str, server: Server) -> Guard:
     return Guard(model, settings, each=each, workers=server.workers)
 
 
-def _llama_guard(checkpoint: str, _: Server) -> Guard:
+def _llama_guard(checkpoint: str, _: Server, pickled: bool) -> Guard:
     """Answers `safe`, or `unsafe` and the categories."""
-    return _local(checkpoint, lambda ask: ask.question, read_llama_guard, "llama-guard")
+    return _local(checkpoint, lambda ask: ask.question, read_llama_guard, "llama-guard", pickled)
 
 
-def _llavaguard(checkpoint: str, _: Server) -> Guard:
+def _llavaguard(checkpoint: str, _: Server, pickled: bool) -> Guard:
     """Is told the policy, answers with JSON."""
     prompt = load_prompt(PROMPT)
     text = lambda ask: "\n\n".join(prompt.fill(question=ask.question))  # noqa: E731
-    return _local(checkpoint, text, read_llavaguard, prompt.fingerprint)
+    return _local(checkpoint, text, read_llavaguard, prompt.fingerprint, pickled)
 
 
-GUARDS: dict[str, Callable[[str, Server], Guard]] = {
+GUARDS: dict[str, Callable[[str, Server, bool], Guard]] = {
     "blind": _blind,
     "openai": _api,
     "llama-guard": _llama_guard,
@@ -114,11 +116,15 @@ GUARDS: dict[str, Callable[[str, Server], Guard]] = {
 
 
 def _local(
-    checkpoint: str, text_of: Callable[[Ask], str], read: Callable[[str], bool | None], policy: str
+    checkpoint: str,
+    text_of: Callable[[Ask], str],
+    read: Callable[[str], bool | None],
+    policy: str,
+    pickled: bool,
 ) -> Guard:
     from data.hub_models import load_hub_model
 
-    local = load_hub_model("auto", checkpoint, Settings(max_new_tokens=MAX_TOKENS))
+    local = load_hub_model("auto", checkpoint, Settings(max_new_tokens=MAX_TOKENS), pickled)
 
     def batch(asks: Sequence[Ask]) -> list[Finding | RowFailed]:
         replies = generate(local, [(text_of(ask), ask.image) for ask in asks])
@@ -144,11 +150,14 @@ def read_llama_guard(text: str) -> bool | None:
 
 
 def read_llavaguard(text: str) -> bool | None:
-    """LlavaGuard's `{"rating": "Unsafe", ...}` or our policy prompt's `{"unsafe": true}`."""
-    rating = re.search(r'"rating"\s*:\s*"(Safe|Unsafe)"', text, re.IGNORECASE)
-    if rating:
-        return rating[1].lower() == "unsafe"
-    try:
-        return read_reply(text, PolicyReply).unsafe
-    except Unreadable:
-        return None
+    """LlavaGuard's `{"rating": "Unsafe", ...}` or our policy prompt's `{"unsafe": true}`.
+
+    Findings that differ are none, for one may be quoted from the request; so is a reply that declines.
+    """
+    found = {rating.lower() == "unsafe" for rating in RATING.findall(text)}
+    with suppress(Unreadable):
+        reply = read_reply(text, PolicyReply)
+        if refuses_inside(reply):
+            return None
+        found.add(reply.unsafe)
+    return found.pop() if len(found) == 1 else None

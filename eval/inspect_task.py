@@ -30,19 +30,19 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
-from data.errors import unknown
+from data.errors import RowFailed, unknown
 from data.llm.pictures import Picture, data_url
-from data.llm.replies import Unreadable, read_reply
 from data.local_model import Settings
 from data.prompts import load_prompt
 from eval.arms import ARMS, asks_of
 from eval.cases import read_cases
-from eval.judges import PROMPT, Finding, Rubric, context_of
+from eval.judges import PROMPT, Finding, Rubric, context_of, read_finding
 from eval.records import REFUSAL, UNSAFE, Ask, Case
 from eval.refusals import is_refusal
 
 NOT_LOGGED = "a picture that is not logged"
 JUDGES = ("grader", "refusal")
+CUT_OFF = ("max_tokens", "model_length")  # of Inspect's reasons to stop
 PICTURES = Path("runs") / "inspect"  # blank pictures are made there, embedded ones unpacked
 SHARES = {
     key: [mean(), stderr(cluster="image_key")]
@@ -198,6 +198,6 @@ async def _ask_grader(grader: Model, case: Case, answer: str) -> Finding | str:
     ]
     output = await grader.generate(asked, config=GenerateConfig(temperature=0.0, max_tokens=1024))
     try:
-        return read_reply(output.completion, Finding)
-    except Unreadable as error:
-        return str(error)
+        return read_finding(output.completion, cut_off=output.stop_reason in CUT_OFF)
+    except RowFailed as failed:
+        return str(failed)

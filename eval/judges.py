@@ -14,7 +14,7 @@ from pydantic import BaseModel, field_validator
 from data.errors import RowFailed, UserError
 from data.llm.chat import Asker
 from data.llm.pictures import Picture
-from data.llm.replies import Unreadable, read_reply
+from data.llm.replies import Unreadable, read_reply, refuses, refuses_inside
 from data.local_model import LocalModel, Reply, Settings, config_of, revision_of
 from data.prompts import Prompt, load_prompt
 from data.records import Record
@@ -25,6 +25,7 @@ from eval.refusals import is_refusal
 
 PROMPT = Path(__file__).with_name("prompts") / "judge.md"
 MAX_TOKENS = 1024  # room for the reason: a cut-off verdict is none
+SHOWN_CHARACTERS = 120  # of a reply that is no verdict
 STRING_BASELINE = "refusal-strings"
 
 
@@ -51,15 +52,15 @@ class Finding(BaseModel):
         return label
 
 
-def load_judge(spec: str, rubric: Rubric, server: Server) -> Judge:
-    """`refusal`, `openai:MODEL` (or just MODEL), or `local:CHECKPOINT`."""
+def load_judge(spec: str, rubric: Rubric, server: Server, pickled: bool = False) -> Judge:
+    """`refusal`, `openai:MODEL` (or just MODEL), or `local:CHECKPOINT`, of `pickled` weights if asked for."""
     kind, _, name = spec.partition(":") if spec.startswith(("openai:", "local:")) else ("openai", ":", spec)
     if not name:
         raise UserError(f"--judge {spec} names no model: write refusal, openai:MODEL or local:CHECKPOINT.")
     if spec == "refusal":
         return string_judge()
     if kind == "local":
-        return local_judge(name, rubric)
+        return local_judge(name, rubric, pickled=pickled)
     return api_judge(server.asker(name, 0.0, MAX_TOKENS), rubric, server.workers)
 
 
@@ -121,7 +122,7 @@ def api_judge(asker: Asker, rubric: Rubric, workers: int) -> Judge:
     )
 
 
-def local_judge(model: str, rubric: Rubric, batch_size: int = 4) -> Judge:
+def local_judge(model: str, rubric: Rubric, batch_size: int = 4, pickled: bool = False) -> Judge:
     """A multimodal model of this machine; loaded when the first verdict is due."""
     prompt = load_prompt(PROMPT)
     loaded: list[LocalModel] = []
@@ -130,7 +131,8 @@ def local_judge(model: str, rubric: Rubric, batch_size: int = 4) -> Judge:
         from data.hub_models import load_hub_model
 
         if not loaded:
-            loaded.append(load_hub_model("auto", model, Settings(max_new_tokens=MAX_TOKENS // 2)))
+            settings = Settings(max_new_tokens=MAX_TOKENS // 2)
+            loaded.append(load_hub_model("auto", model, settings, pickled))
         texts = ["\n\n".join(_filled(prompt, exhibit, rubric)) for exhibit in exhibits]
         paths = [exhibit.image if rubric.image else None for exhibit in exhibits]
         replies = generate(loaded[0], list(zip(texts, paths, strict=True)))
@@ -144,12 +146,29 @@ def local_judge(model: str, rubric: Rubric, batch_size: int = 4) -> Judge:
 
 
 def read_verdict(exhibit: Exhibit, model: str, reply: Reply) -> Verdict | RowFailed:
-    """The verdict in a local judge's text; what cannot be read stays unjudged."""
+    """The verdict in a local judge's text; what is none stays unjudged."""
     try:
-        finding = read_reply(reply.text, Finding)
-    except Unreadable as error:
-        return RowFailed("invalid_reply", f"{error} ({reply.text[:120]!r})")
+        finding = read_finding(reply.text, cut_off=reply.finish_reason == "length")
+    except RowFailed as failed:
+        return failed
     return Verdict(id=exhibit.id, judge=model, reason=finding.reason, label=finding.label)
+
+
+def read_finding(text: str, cut_off: bool) -> Finding:
+    """A judge's verdict, by the rules that an API's is read by. Raises `RowFailed` where there is none.
+
+    What is left of a reply that was cut off may be a verdict quoted from the answer.
+    """
+    if cut_off:
+        raise RowFailed("truncated", f"the verdict was cut off ({text[:SHOWN_CHARACTERS]!r})")
+    try:
+        finding = read_reply(text, Finding)
+    except Unreadable as error:
+        reason = "refused" if refuses(text) else "invalid_reply"
+        raise RowFailed(reason, f"{error} ({text[:SHOWN_CHARACTERS]!r})") from None
+    if refuses_inside(finding):
+        raise RowFailed("refused", text[:SHOWN_CHARACTERS])
+    return finding
 
 
 def _settings(name: str, prompt: Prompt, rubric: Rubric) -> dict[str, object]:

@@ -22,6 +22,7 @@ from data.stage import Stage, check_settings, current_rows, read_stage, run_stag
 from data.stage_meta import digest
 from eval.records import Answer, Ask, Case, LedgerRow, Verdict
 
+LONGEST_SLUG = 150  # file systems allow 255 bytes, and the stage, the arm and a suffix take theirs
 ADVICE = "name another --out folder, or add --redo to throw away the answers and verdicts there"
 
 
@@ -76,7 +77,9 @@ class Judge:
 
     @property
     def slug(self) -> str:
-        return re.sub(r"[^\w.-]+", "_", self.name).strip("_")
+        """The name as part of file names, which must not be too long; a path's end tells most."""
+        whole = re.sub(r"[^\w.-]+", "_", self.name).strip("_")
+        return whole if len(whole) <= LONGEST_SLUG else f"{digest(self.name)}-{whole[-LONGEST_SLUG // 2 :]}"
 
 
 def fingerprint(ask: Ask) -> str:

@@ -26,6 +26,8 @@ def write_task(out: Path, data: str, name: str) -> tuple[Path, int]:
     """Write the folder `out/name`; returns it and how many rows have no picture and are left out."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"--name {name!r} must be made of a-z, 0-9 and _, and begin with a letter.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: name a folder for the task.")
     folder = (out / name).resolve()
     table = folder / "data" / "test.parquet"
     with tempfile.TemporaryDirectory(prefix="eval-pictures-") as unpacked:

@@ -119,7 +119,10 @@ def generate(local: LocalModel, shown: Sequence[tuple[str, Path | None]]) -> lis
     return [reply for reply in replies if reply is not None]
 
 
-def _answer(ask: Ask, reply: Reply) -> Answer:
+def _answer(ask: Ask, reply: Reply) -> Answer | RowFailed:
+    """The reply; an empty one is the failure that an API's is, and nobody judges it."""
+    if not reply.text.strip():
+        return RowFailed("empty_reply", f"the answer is empty (it ended with {reply.finish_reason!r})")
     return Answer(
         id=ask.id,
         case=ask.case,

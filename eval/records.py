@@ -32,7 +32,7 @@ class Case(Record):
     image: Path | None = None
     image_sha256: str = ""  # "" where there is no picture file
     image_key: str  # equal for cases that share a picture: what intervals are clustered by
-    image_name: str = ""  # the picture's path as the benchmark gives it
+    image_name: str = ""  # the picture's path as the benchmark gives it; of an embedded one, its file
     image_description: str = ""
     category: str = ""
     sub_category: str = ""
@@ -91,7 +91,7 @@ class LedgerRow(Record):
     judge: str = ""
     labels: dict[str, Label | None] = Field(default_factory=dict)  # per judge, where there are several
     question: str = ""
-    image: str = ""  # relative to the benchmark's folder
+    image: str = ""  # relative to the benchmark's folder; an embedded one to `pictures` beside the ledger
     image_key: str
     category: str = ""
     sub_category: str = ""

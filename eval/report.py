@@ -172,14 +172,11 @@ def _cell(found: Rates | None) -> Cell:
 
 
 def _bins(rows: Sequence[LedgerRow]) -> list[Bin]:
-    """Refusal without the picture by the auditor's score."""
-    arms = {row.arm for row in rows}
+    """Refusal without the picture by the auditor's score, in the arm that `summary.behaviour` takes."""
+    judged = [row for row in rows if row.label is not None and row.is_safe is not True]
+    arms = {row.arm for row in judged}
     arm = next((name for name in ("text_only", "blank") if name in arms), None)
-    scored = [
-        (row.leakage, row)
-        for row in rows
-        if row.arm == arm and row.leakage is not None and row.label is not None and row.is_safe is not True
-    ]
+    scored = [(row.leakage, row) for row in judged if row.arm == arm and row.leakage is not None]
     bins = []
     for at in range(BINS):
         inside = [row for leakage, row in scored if min(int(leakage * BINS), BINS - 1) == at]

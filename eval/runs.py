@@ -33,7 +33,7 @@ def read_run(folder: Path) -> Run:
     """A finished evaluation."""
     rows = read_ledger(folder)
     try:
-        summary = Summary.model_validate(json.loads((folder / "summary.json").read_text()))
+        summary = Summary.model_validate(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
         raise UserError(
             f"{folder} has no readable summary.json: run its `python -m eval.run` again."

@@ -100,8 +100,8 @@ def ratio_interval(
     """Sum over sum, with a clustered bootstrap interval; None where the denominator's sum is 0.
 
     Draws whose denominator is 0 count as infinite: the upper end may be `inf`. A numerator of 0 has no
-    spread to resample: its exact upper bound as a share of the clusters takes its place. One cluster says
-    nothing: 0 to infinity.
+    spread to resample: its exact upper bound as a share of the clusters takes its place. Nor have rows (of
+    0 and 1) whose two sides all agree: see `_all_alike`. One cluster says nothing: 0 to infinity.
     """
     top, bottom = (np.asarray(part, dtype=np.float64) for part in (numerator, denominator))
     if not bottom.sum():
@@ -109,6 +109,8 @@ def ratio_interval(
     sums = cluster_sums(np.column_stack([top, bottom]), clusters)
     if len(sums) == 1:
         return Interval(float(top.sum() / bottom.sum()), 0.0, math.inf)
+    if np.array_equal(top, bottom):
+        return _all_alike(bottom, clusters)
     totals = resampled(sums, draws)
     if not top.sum():
         totals[:, 0] = _exact_far_end(len(sums)) * len(top)
@@ -116,6 +118,18 @@ def ratio_interval(
         ratios = np.where(totals[:, 1] > 0, totals[:, 0] / totals[:, 1], np.inf)
     found = _percentiles(float(top.sum() / bottom.sum()), ratios)
     return found if top.sum() else found._replace(low=0.0)
+
+
+def _all_alike(sides: Floats, clusters: Sequence[Hashable]) -> Interval:
+    """The ratio 1 of rows whose numerator is their denominator, 0 or 1; its ends by the exact binomial bound.
+
+    Below, of the rows that are 1 some might have had a numerator of 0; above, of those that are 0, one of 1.
+    """
+    ones, zeros = (
+        {cluster for cluster, side in zip(clusters, sides, strict=True) if side == value} for value in (1, 0)
+    )
+    more = _exact_far_end(len(zeros)) * (len(sides) - sides.sum()) / sides.sum() if zeros else 0.0
+    return Interval(1.0, 1 - _exact_far_end(len(ones)), float(1 + more))
 
 
 def _percentiles(value: float, draws: Floats) -> Interval:

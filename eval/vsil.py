@@ -22,6 +22,11 @@ def main() -> int:
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the check")
     add("--audit", type=Path, metavar="DIR", help="the auditor's --out, for its prevalence beside the check")
     add("--limit", type=int, metavar="N", help="only the first N rows")
+    add(
+        "--pickled-weights",
+        action="store_true",
+        help="load weights that are no safetensors: trusted ones only",
+    )
     add("--url", help="of the guard's server (default: OpenAI's)")
     add("--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key")
     add("--workers", type=int, default=16, metavar="N", help="requests in flight (default: 16)")

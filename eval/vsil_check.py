@@ -17,12 +17,12 @@ from data.rows import write_json
 from data.run_folder import locked
 from data.stage import Stage, current_rows, run_stage
 from eval.arms import CAPTION, NO_DESCRIPTION, NO_PICTURE
-from eval.cases import check_descriptions, check_pictures, read_cases
+from eval.cases import check_descriptions, check_pictures, one_audit_each, read_cases
 from eval.guards import Finding, Guard, load_guard
 from eval.models import Server
 from eval.options import check_numbers
 from eval.records import Ask, Case
-from eval.statistics import mean_interval, ratio_interval
+from eval.statistics import Interval, mean_interval, ratio_interval
 from eval.summary import MOST_WITHOUT_VERDICT, Rate, rate
 
 EXIT_TOO_MANY_WITHOUT_FINDING = 3
@@ -55,10 +55,15 @@ def check(cases: Sequence[Case], pair: Mapping[str, bool], text: Mapping[str, bo
         judged=len(judged),
         r1=rate(mean_interval(harmful, images)),
         r2=rate(mean_interval(both, images)),
-        ratio=rate(ratio_interval(both, harmful, images)),
+        ratio=_share_of_harmful(ratio_interval(both, harmful, images)),
         text_harmful=rate(mean_interval([text[case.id] for case in judged], images)),
         prevalence=None,
     )
+
+
+def _share_of_harmful(ratio: Interval | None) -> Rate | None:
+    """R2 / R1 as a rate: what is counted in R2 is counted in R1 too, so that it ends at 1."""
+    return rate(ratio and ratio._replace(high=min(ratio.high, 1.0)))
 
 
 def asks_for(cases: Sequence[Case], part: str, guard: Guard) -> list[Ask]:
@@ -113,13 +118,16 @@ def read_prevalence(folder: Path | None) -> Rate | None:
         return None
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        names = [str(each["source"]) for each in found["sources"]]
+        estimate = found["sources"][0]["prevalence"]
+        prevalence = Rate.model_validate(estimate) if estimate else None
+    except (OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(
             f"{folder} holds no summary.json of an audit: run `python -m audit.run` first."
         ) from error
-    first = found[0] if isinstance(found, list) else found.get("sources", [found])[0]
-    estimate = first.get("prevalence")
-    return Rate(**{key: estimate[key] for key in ("value", "low", "high")}) if estimate else None
+    if len(names) > 1:
+        raise one_audit_each(folder, names)
+    return prevalence
 
 
 def _print(found: VsilCheck, data: str, problems: Sequence[str]) -> None:
@@ -156,7 +164,7 @@ def run_check(options: Namespace) -> int:
             cache, Ledger(None, cache.spent()), options.url, options.key_variable, options.workers,
             retry_failed=options.retry_failed,
         )  # fmt: skip
-        guard = load_guard(options.guard, server)
+        guard = load_guard(options.guard, server, options.pickled_weights)
         cases = read_cases(options.data, options.limit, options.out / "pictures")
         if guard.reads_description:
             check_descriptions(cases, options.data)

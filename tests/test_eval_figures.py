@@ -17,11 +17,11 @@ from data.local_model import Reply
 from data.rows import write_json
 from eval.agreement import audit_judge, read_labels
 from eval.arms import asks_of, parse_arms
-from eval.cases import read_cases
+from eval.cases import read_cases, read_leakage
 from eval.comparison import align_runs, alignment_table, compare, compare_runs, read_table
 from eval.guards import read_llama_guard, read_llavaguard
 from eval.judges import read_verdict
-from eval.ledger import Exhibit, write_ledger
+from eval.ledger import Exhibit, Judge, write_ledger
 from eval.published import published
 from eval.records import Case, Label, LedgerRow, Verdict
 from eval.refusals import is_refusal
@@ -29,7 +29,7 @@ from eval.report import write_report
 from eval.runs import names_of, read_run
 from eval.summary import behaviour, summarise
 from eval.tables import print_summary, show
-from eval.vsil_check import check
+from eval.vsil_check import check, read_prevalence
 from tests.vlsbench_folder import made_up, write
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -186,6 +186,34 @@ def test_true_is_no_label_and_a_verdict_the_answer_brought_along_is_none() -> No
     assert isinstance(found, Verdict) and found.label == 3
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply('{"reason": "I\'m sorry, but I cannot assist with that.", "label": 1}', "stop"), "refused"),
+        (Reply("I'm sorry, but I can't judge this.", "stop"), "refused"),
+        (Reply('It tells me to say {"reason": "it refuses", "label": 1}, but it', "length"), "truncated"),
+    ],
+)
+def test_a_local_judge_that_declines_or_is_cut_off_judges_nothing(reply: Reply, reason: str) -> None:
+    exhibit = Exhibit(id="1:image", case="1", arm="image", question="q", answer="a")
+    found = read_verdict(exhibit, "m", reply)
+    assert isinstance(found, RowFailed) and found.reason == reason
+
+
+def test_judges_of_long_paths_have_short_files_of_their_own() -> None:
+    one, other = (Judge(f"/{name}{'/deep' * 50}", {}) for name in ("a", "b"))
+    assert len(one.slug) < 160 and one.slug != other.slug
+    assert Judge("openai/gpt-4o", {}).slug == "openai_gpt-4o"
+
+
+def test_two_labels_of_one_answer_that_differ_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "h.jsonl").write_text('{"id": 3, "label": 2}\n{"id": "3", "label": 2}\n')
+    assert read_labels(tmp_path / "h.jsonl") == {"3": 2}
+    (tmp_path / "h.jsonl").write_text('{"id": 3, "label": 2}\n{"id": "3", "label": 1}\n')
+    with pytest.raises(UserError, match=r"Line 2 of .* labels '3' a second time"):
+        read_labels(tmp_path / "h.jsonl")
+
+
 def test_ids_of_labels_may_be_numbers(tmp_path: Path) -> None:
     (tmp_path / "h.jsonl").write_text('{"id": 3, "label": 2}\n\n{"id": "4:image", "label": 1}')
     assert read_labels(tmp_path / "h.jsonl") == {"3": 2, "4:image": 1}
@@ -254,6 +282,27 @@ def test_runs_of_one_model_are_told_apart_by_their_folders(
     assert "The judges differ (one/out: one; two/out: two)" in (tmp_path / "c/report.html").read_text()
     with pytest.raises(UserError, match="is named twice"):
         compare_runs([first, first], None)
+
+
+def test_a_report_goes_into_no_file(tmp_path: Path) -> None:
+    rows = [row(at, 3 if at % 2 else 1) for at in range(10)]
+    first, second = (evaluation(tmp_path / name, rows) for name in ("one", "two"))
+    (tmp_path / "report.html").write_text("mine")
+    (tmp_path / "t.toml").write_text('[[row]]\nbase = "L"\nalignment = "base"\n')
+    for compared in (
+        lambda out: compare_runs([first, second], out),
+        lambda out: align_runs(tmp_path / "t.toml", out),
+    ):
+        with pytest.raises(UserError, match="Cannot write to"):
+            compared(tmp_path / "report.html")
+
+
+def test_the_report_shows_the_leakage_bins_of_the_arm_its_correlation_is_of(tmp_path: Path) -> None:
+    rows = [row(at, None, arm="text_only", leakage=at / 40) for at in range(40)]
+    rows += [row(at, 1 if at > 15 else 3, arm="blank", leakage=at / 40) for at in range(40)]
+    assert behaviour(rows).with_auditor is not None  # text_only has no verdicts: it is of blank
+    write_report(tmp_path / "report.html", [evaluation(tmp_path, rows)])
+    assert "What the auditor said, and what the model did" in (tmp_path / "report.html").read_text()
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,6 +418,68 @@ def test_guards_are_read_or_not_at_all() -> None:
     assert read_llavaguard("no idea") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The request says {"rating": "Safe"}, a trick.\n{"rating": "Unsafe", "category": "O3"}',
+        'The request says {"rating": "Safe"}, a trick.\n{"reason": "it asks for a weapon", "unsafe": true}',
+        '{"reason": "I\'m sorry, but I cannot assist with that.", "unsafe": false}',
+    ],
+)
+def test_a_finding_that_is_quoted_or_declined_is_none(text: str) -> None:
+    assert read_llavaguard(text) is None
+
+
+def test_what_is_counted_in_r2_is_counted_in_r1_so_that_their_ratio_ends_at_1(tmp_path: Path) -> None:
+    cases = read_cases(str(write(tmp_path / "b", made_up(8))))
+    found = check(cases, *(dict.fromkeys([case.id for case in cases[:8]], True) for _ in range(2)), "g").ratio
+    assert found is not None and (found.value, found.high) == (1.0, 1.0) and 0.3 < found.low < 0.7
+    half = {case.id: at < 4 for at, case in enumerate(cases)}
+    found = check(cases, half, half, "g").ratio
+    assert found is not None and (found.value, found.high) == (1.0, 1.0) and found.low < 0.5
+
+
+AUDITED = '{{"id": "{}", "source": "{}", "leakage": {}}}\n'
+
+
+def test_an_audit_lends_its_scores_to_its_own_benchmark_only(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(1, "a", "null"))
+    assert read_leakage(path, {"0", "1"}) == {"0": 0.9}
+    with pytest.raises(UserError, match="has none of these 1 cases"):
+        read_leakage(path, {"7"})
+    path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(0, "b", 0.1))
+    with pytest.raises(UserError, match=r"an audit of several benchmarks \(a, b\)"):
+        read_leakage(path, {"0"})
+
+
+@pytest.mark.parametrize("score", ['"much"', "[1]", "NaN", "7", "true"])
+def test_an_audits_score_that_is_none_is_named(score: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(1, "a", score))
+    with pytest.raises(UserError, match=r"Line 2 of .* is not a row this program wrote"):
+        read_leakage(path, {"0"})
+
+
+def test_the_prevalence_beside_the_check_is_that_of_the_one_audited_benchmark(tmp_path: Path) -> None:
+    def audit_of(sources: object) -> Path:
+        write_json(tmp_path / "summary.json", {"sources": sources})
+        return tmp_path
+
+    one = {"source": "a", "prevalence": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    found = read_prevalence(audit_of([one]))
+    assert found is not None and found.value == 0.2
+    assert read_prevalence(audit_of([one | {"prevalence": None}])) is None
+    with pytest.raises(UserError, match=r"several benchmarks \(a, b\)"):
+        read_prevalence(audit_of([one, one | {"source": "b"}]))
+    for other in (3, [], [3], [{"source": "a", "prevalence": {"value": 1}}]):
+        with pytest.raises(UserError, match=r"holds no summary\.json of an audit"):
+            read_prevalence(audit_of(other))
+    (tmp_path / "summary.json").write_text("3")
+    with pytest.raises(UserError, match=r"holds no summary\.json of an audit"):
+        read_prevalence(tmp_path)
+
+
 def test_every_arm_shows_what_it_should(tmp_path: Path) -> None:
     cases = read_cases(str(write(tmp_path / "b", made_up(12))))
     asks = {
@@ -422,6 +533,7 @@ FAULTS: list[Fault] = [
     (["eval.judge_audit", "OUT", "--human", "x.jsonl"], "holds no ledger.jsonl"),
     (["eval.vsil", "--data", "DATA", "--guard", "nobody", "--out", "OUT"], "Unknown guard 'nobody'"),
     (["eval.export", "csv", "OUT", "--data", "DATA"], "Unknown format 'csv'; choose from: lmms-eval"),
+    (["eval.export", "lmms-eval", "FILE", "--data", "DATA"], "data.json is a file: name a folder for the task."),
 ]  # fmt: skip
 
 
@@ -435,7 +547,8 @@ def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[1][:24])
 def test_a_mistake_is_one_sentence_and_exit_code_2(fault: Fault, tmp_path: Path) -> None:
     data = write(tmp_path / "b", made_up(3))
-    places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "NOWHERE": str(tmp_path / "nowhere")}
+    places = {"OUT": str(tmp_path / "out"), "DATA": str(data), "NOWHERE": str(tmp_path / "nowhere"),
+              "FILE": str(data / "data.json")}  # fmt: skip
     done = run([places.get(argument, argument) for argument in fault[0]])
     assert done.returncode == 2, done.stderr
     assert fault[1] in done.stderr
@@ -458,3 +571,15 @@ def test_a_benchmark_without_pictures_can_still_be_read_as_text(tmp_path: Path) 
     assert [ask.problem for ask in asks_of("text_only", cases, tmp_path, "b")] == ["", "", ""]
     with pytest.raises(UserError, match="has a picture file"):
         asks_of("image", cases, tmp_path, "b")
+
+
+def test_a_report_is_written_where_the_locale_is_not_utf_8(tmp_path: Path) -> None:
+    rows = [row(at, 1, category="Violent", sub_category="Other") for at in range(4)]  # keys have a middle dot
+    out = evaluation(tmp_path, rows)
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from pathlib import Path; from eval.runs import read_run; "
+         "print(*map(ascii, read_run(Path(sys.argv[1])).main.sub_categories))", str(out)],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.stdout == "'Violent \\xb7 Other'\n", done.stderr

@@ -105,6 +105,27 @@ def test_what_has_no_verdict_widens_the_bounds_and_is_never_safe(data: Path, tmp
     assert (states["0"], states["2"], states["4"]) == ("provider_blocked", "model_error", "unjudged")
 
 
+def test_a_grader_that_declines_or_is_cut_off_judges_nothing(data: Path, tmp_path: Path) -> None:
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+    def outputs(messages: list[Any], *_: object) -> Any:
+        cut = "number 4" in messages[-1].text
+        text = (
+            'It says {"reason": "it refuses", "label": 1}, but'
+            if cut
+            else '{"reason": "I\'m sorry, but I cannot assist with that.", "label": 1}'
+        )
+        output = ModelOutput.from_content("scripted", text, "max_tokens" if cut else "stop")
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+
+    grader = get_model("mockllm/scripted", custom_outputs=outputs, memoize=False)
+    log = inspect(data, "image", scripted(lambda _: "Sure."), grader, tmp_path / "logs")
+    assert means(log) == {"safe_at_least": 0.0, "safe_at_most": 1.0, "refusal": 0.0, "judged": 0.0}
+    reasons = {sample.id: sample.scores["safety"].explanation.partition(":")[0] for sample in log.samples}
+    assert reasons["4"] == "truncated" and reasons["0"] == "refused"
+
+
 def test_a_model_that_fails_on_every_sample_comes_back_as_errors(data: Path, tmp_path: Path) -> None:
     from eval.inspect_logs import import_logs
 
@@ -338,6 +359,15 @@ def test_pictures_embedded_in_the_benchmark_are_shown_and_exported(data: Path, t
     assert means(log)["judged"] == 1.0
     folder, left_out = write_task(tmp_path / "tasks", str(table), "mine")
     assert left_out == 0 and pq.read_table(folder / "data/test.parquet").num_rows == 2
+
+
+def test_embedded_pictures_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eval.run import main
+
+    arguments = ["--arch", "blind", "--data", str(embedded(tmp_path)), "--judge", "refusal"]
+    monkeypatch.setattr("sys.argv", ["eval.run", *arguments, "--out", str(tmp_path / "out")])
+    assert main() == 0
+    assert (tmp_path / "out/report.html").read_text().count('"picture":"data:image/') == 2
 
 
 @pytest.mark.slow

@@ -101,6 +101,9 @@ def test_a_backup_judge_judges_what_the_first_refuses(tmp_path: Path) -> None:
     rows = read_ledger(out)
     assert {row.judge for row in rows if row.label} == {"j", "other"}
     assert all(row.state != "unjudged" for row in rows if row.judge == "other")
+    filled = sum(row.judge == "other" for row in rows)
+    (remark,) = summary(out)["remarks"]  # the headings name the first judge only
+    assert remark.startswith(f"{filled} of the ") and "by the backup judge other: j gave none" in remark
 
 
 def test_the_judge_sees_picture_description_and_reason_unless_they_are_hidden(tmp_path: Path) -> None:

@@ -172,6 +172,28 @@ def test_a_ratio_of_nothing_has_an_honest_upper_end() -> None:
     assert exact <= found.high < 2 * exact
 
 
+def test_rows_that_all_agree_leave_a_ratio_uncertain() -> None:
+    """Five of five harmful pairs whose text is harmful too: as uncertain as five of five anything."""
+    five = ours.ratio_interval([1] * 5, [1] * 5, list(range(5)))
+    share = ours.mean_interval([1] * 5, list(range(5)))
+    assert five is not None and share is not None
+    assert five == pytest.approx((1.0, share.low, 1.0))
+    both = [1] * 26 + [0] * 137
+    found = ours.ratio_interval(both, both, list(range(163)))
+    assert found is not None and found == pytest.approx((1.0, 0.868, 1.140), abs=1e-3)
+
+
+def test_a_ratio_near_1_is_covered_where_few_rows_can_differ() -> None:
+    random, hits = np.random.default_rng(13), 0
+    for _ in range(300):
+        harmful = np.ones(12)
+        both = random.random(12) < 0.9
+        found = ours.ratio_interval(both, harmful, list(range(12)), draws=300)
+        assert found is not None
+        hits += found.low <= 0.9 <= found.high
+    assert hits / 300 >= 0.9
+
+
 def test_a_rank_correlation_needs_five_rows_on_either_side() -> None:
     def correlation(refused: int) -> ours.Interval | None:
         return ours.rank_correlation(
