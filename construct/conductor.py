@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 from construct.funnel import conclude
 from construct.profile import Profile, load_profile
@@ -61,7 +63,7 @@ def conduct(wanted: Commission) -> int:
     if wanted.estimate:
         from construct.estimate import print_estimate
 
-        return print_estimate(profile, folder, wanted.stage, wanted.limit, wanted.batch)
+        return print_estimate(profile, folder, wanted.stage, wanted.limit, wanted.batch, wanted.retry_failed)
     pools = {name: getattr(profile.engine, name) for name in type(profile.engine).model_fields}
     with locked(folder), opened_engine(wanted.engine, pools, wanted.ray_address) as engine:
         shop = Workshop(profile, folder, wanted.budget, wanted.retry_failed, wanted.batch, engine)
@@ -73,7 +75,7 @@ def conduct(wanted: Commission) -> int:
         if engine.spreads and profile.draw.critic:
             say_stays_local("draw", "its critic is paid for, and one process keeps the budget")
         _throw_away(folder, wanted.redo)
-        write_plan(folder, _plan(profile))
+        write_plan(folder, _plan(profile, folder))
         try:
             asyncio.run(_run_steps(shop, wanted.stage, wanted.limit))
             try:
@@ -123,6 +125,12 @@ def _refuse_early(shop: Workshop, chosen: Sequence[Step], wanted: Commission) ->
     elif wanted.stage != ALL:
         before = [steps[name] for name in steps[wanted.stage].after]
         need(wanted.stage, before, shop.folder, wanted.redo)
+    made = {step.name for step in chosen} | ({BUILD} if wanted.stage in (ALL, BUILD) else set())
+    for name in wanted.redo:
+        if name not in made:
+            raise UserError(
+                f"--redo {name} goes with --stage {name} or all, in a profile that has that stage."
+            )
     refuse_stale([step for step in chosen if step.name not in wanted.redo], shop)
 
 
@@ -218,25 +226,38 @@ def _build(folder: Path, profile: Profile) -> None:
     write_report(folder, [step.name for step in steps_of(profile)], taxonomy)
 
 
-def _plan(profile: Profile) -> Plan:
+def _plan(profile: Profile, folder: Path) -> Plan:
     """What filter.run, filter.review and data.build need to know of the run."""
+    made = partial(_made_with, profile, folder)
     return Plan(
         stages=tuple(step.name for step in steps_of(profile)),
         name=profile.benchmark.name,
         license=profile.benchmark.license,
-        embedder=profile.audit.embedder,
-        models=_models(profile),
+        embedder=made("audit", "audit")["embedder"],
+        models=_models(profile, made),
     )
 
 
-def _models(profile: Profile) -> dict[str, str]:
+def _models(profile: Profile, made: Callable[[str, str], Mapping[str, Any]]) -> dict[str, str]:
     """Who did what, for the dataset card."""
-    models = {"writing": f"{profile.author.kind}: {profile.author.model}"}
-    if profile.mllm:
-        looking = "looking at images" if profile.images else "checking pairs"
-        models[looking] = f"{profile.mllm.kind}: {profile.mllm.model}"
-    pictures = {
-        "pictures": profile.draw.generator,
-        "leakage audit": f"embedder {profile.audit.embedder}",
+    present = {step.name for step in steps_of(profile)}
+    draw = made("draw", "draw")
+    roles = {"writing": ("rewrite", "author")}
+    if "perceive" in present:
+        roles["looking at images"] = ("perceive", "mllm")
+    if draw["critic"]:
+        roles["judging pictures"] = ("draw", "mllm")
+    if "verify" in present:
+        roles["checking pairs"] = ("verify", "mllm")
+    chats = {role: made(*where) for role, where in roles.items()}
+    return {role: f"{chat['kind']}: {chat['model']}" for role, chat in chats.items()} | {
+        "pictures": draw["generator"],
+        "leakage audit": f"embedder {made('audit', 'audit')['embedder']}",
     }
-    return models | pictures
+
+
+def _made_with(profile: Profile, folder: Path, stage: str, section: str) -> Mapping[str, Any]:
+    """A section of the profile as it was when a stage's rows were made, if they are: `--stage` may go by another."""
+    meta = read_meta(folder, stage)
+    made: Mapping[str, Any] | None = meta.settings.get(section) if meta else None
+    return made or getattr(profile, section).model_dump()

@@ -63,7 +63,7 @@ async def list_elements(sub_category: SubCategory, shop: Workshop) -> ElementLis
             break
         new = await asyncio.to_thread(distinct, proposed, found, shop.embedder, wanted.near_duplicate)
         found += new[:count]
-        if len(new) < wanted.least_new * count:
+        if not new or len(new) < wanted.least_new * count:  # the same question would have the same answer
             break
     return ElementList(
         id=sub_category.id,

@@ -2,13 +2,14 @@
 
 The stages are rehearsed on the scene bank, whose texts are about as long as a model's, and what they took
 per row is multiplied by the rows there will be. Rows that are done already cost nothing, unless they, or
-those they come from, were made with other settings. A stage under --redo asks for nothing that is paid for.
+those they come from, were made with other settings; nor do those that a stage is known to have lost. A stage
+under --redo asks for nothing that is paid for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +18,17 @@ import numpy as np
 
 from construct.describe import describe_element
 from construct.elements import list_elements, pairs_of
-from construct.images import given_images
 from construct.leaks import LeakScorer
 from construct.offline.author import OfflineAuthor, count_asked
 from construct.offline.scenes import load_scenes
+from construct.perceive import listed
 from construct.profile import ChatSection, Profile
 from construct.refusals import is_finished
 from construct.rewrite import rewrite_query
 from construct.stages import Step, steps_of
 from construct.workshop import Workshop, price_of
 from data.embedders import Embedder, Vectors
+from data.errors import PERMANENT
 from data.llm.cache import ResponseCache
 from data.llm.chat import CHARACTERS_PER_TOKEN, TOKENS_PER_PICTURE, Asker
 from data.llm.prices import BATCH_DISCOUNT, CURRENCY, Bill
@@ -45,6 +47,13 @@ class Forecast(NamedTuple):
     stage: str
     rows: int
     bill: Bill
+
+
+class Known(NamedTuple):
+    """What a stage need not be asked for again: rows it has made, and of these the ones that go no further."""
+
+    done: int = 0
+    lost: int = 0
 
 
 class Understudy(OfflineAuthor):
@@ -96,19 +105,25 @@ class Rehearsal(Workshop):
 
 
 def forecast(
-    profile: Profile, folder: Path, stage: str, limit: int | None, batch: bool = False
+    profile: Profile,
+    folder: Path,
+    stage: str,
+    limit: int | None,
+    batch: bool = False,
+    retry_failed: bool = False,
 ) -> list[Forecast]:
     """What each chosen stage that asks a model would take. Raises `UserError` for what a run would refuse."""
     shop = Rehearsal(profile, folder, batch=batch)
     shop.check()
-    per_row, listed = asyncio.run(_rehearse(shop))
-    current = _current(shop)
-    rows = _rows_to_come(profile, folder, listed, limit, "elements" in current)
+    per_row, pairs = asyncio.run(_rehearse(shop))
+    known = {name: _known(folder / f"{name}.jsonl", retry_failed) for name in _current(shop)}
+    if "elements" in known and is_finished(folder, "elements"):
+        pairs = sum(1 for _ in pairs_of(read_stage(folder, "elements", ElementList)))
+    rows = _rows_to_come(shop, pairs, limit, known)
     forecasts = []
     for step in steps_of(profile):
-        if stage in ("all", step.name) and step.name in rows:
-            done = _done(folder / f"{step.name}.jsonl") if step.name in current else 0
-            todo = max(0, rows[step.name] - done)
+        if stage in ("all", step.name) and (step.name in per_row or step.asks == "mllm"):
+            todo = max(0, rows[step.name] - known.get(step.name, Known()).done)
             forecasts.append(_forecast(step, todo, per_row.get(step.name), shop))
     return forecasts
 
@@ -117,6 +132,7 @@ def _forecast(step: Step, todo: int, per_row: tuple[Bill, int] | None, shop: Wor
     section, batch = getattr(shop.profile, step.asks), shop.batch
     if per_row is None:  # it looks at pictures, which cannot be rehearsed
         letters = sum(len(shop.prompt(name).system) + len(shop.prompt(name).user) for name in step.prompts)
+        letters += len(listed(load_taxonomy())) if step.name == "perceive" else 0
         looked = letters // CHARACTERS_PER_TOKEN + TOKENS_PER_PICTURE
         return Forecast(
             step.name, todo, _priced(section, batch, todo, todo * looked, todo * LOOKING_OUTPUT_TOKENS)
@@ -157,19 +173,20 @@ def _since(before: Bill, now: Bill) -> Bill:
 
 
 def _rows_to_come(
-    profile: Profile, folder: Path, listed: int, limit: int | None, lists_stay: bool
+    shop: Workshop, pairs: int, limit: int | None, known: Mapping[str, Known]
 ) -> dict[str, int]:
-    """How many rows each stage that asks a model will have."""
-    if lists_stay and is_finished(folder, "elements"):
-        listed = sum(1 for _ in pairs_of(read_stage(folder, "elements", ElementList)))
-    described = min(listed, limit or listed)
-    rows = {"elements": len(load_taxonomy()), "describe": described, "rewrite": described}
-    if profile.images:
-        images = sum(1 for _ in given_images(profile.images, folder))
-        rows["perceive"] = min(images, limit or images)
-        rows["rewrite"] = min(described + rows["perceive"], limit or described + images)
-    looking = [step for step in steps_of(profile) if step.asks == "mllm" and step.name not in rows]
-    return rows | {step.name: rows["rewrite"] for step in looking}
+    """How many rows each stage will have: those the stages before it do not lose, as far as that is known."""
+    rows: dict[str, int] = {}
+    passed: dict[str, int] = {}
+    for step in steps_of(shop.profile):
+        starting = sum(1 for _ in step.starts(shop)) if step.starts else 0
+        coming = starting + sum(passed[name] for name in step.after)
+        if step.makes is ElementList:
+            rows[step.name], passed[step.name] = coming, pairs
+        else:
+            rows[step.name] = min(coming, limit or coming)
+            passed[step.name] = max(0, rows[step.name] - known.get(step.name, Known()).lost)
+    return rows
 
 
 def _current(shop: Workshop) -> set[str]:
@@ -182,22 +199,26 @@ def _current(shop: Workshop) -> set[str]:
     return current
 
 
-def _done(path: Path) -> int:
-    """Rows of a stage that need not be asked for again; a last line that a kill cut off is none."""
+def _known(path: Path, retry_failed: bool) -> Known:
+    """What a stage's file holds; a last line that a kill cut off is no row, and a passing failure is none either."""
     if not path.exists():
-        return 0
+        return Known()
     with open(path, "rb") as file:
         rows = [parse_row(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
-    failed = {row["id"]: "failed" in row for row in rows}  # of an id the last row counts
-    return sum(not each for each in failed.values())
+    latest = {row["id"]: row for row in rows}.values()
+    lasting = frozenset() if retry_failed else PERMANENT
+    done = [row for row in latest if "failed" not in row or row["failed"] in lasting]
+    return Known(len(done), sum("failed" in row or bool(row.get("rejected")) for row in done))
 
 
-def print_estimate(profile: Profile, folder: Path, stage: str, limit: int | None, batch: bool = False) -> int:
+def print_estimate(
+    profile: Profile, folder: Path, stage: str, limit: int | None, batch: bool, retry_failed: bool
+) -> int:
     """The forecast as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    forecasts = forecast(profile, folder, stage, limit, batch)
+    forecasts = forecast(profile, folder, stage, limit, batch, retry_failed)
     total = Bill()
     table = Table(title="Estimate, before anything is spent", title_justify="left", box=None)
     for heading in ("stage", "rows", "calls", "input tokens", "output tokens", CURRENCY):

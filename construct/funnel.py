@@ -70,6 +70,13 @@ def _say_failures(metas: Sequence[StageMeta]) -> int:
         print(f"Rows failed ({_tally(passing)}): the same command tries them again.", file=sys.stderr)
     if lasting:
         print(f"Rows failed for good ({_tally(lasting)}): --retry-failed asks again.", file=sys.stderr)
+    for meta in metas:
+        short = {reason: count for reason, count in meta.repaired.items() if reason in PERMANENT}
+        if short:  # a list that ended early is no failed row, so --retry-failed alone passes it by
+            print(
+                f"Rows of {meta.stage} cut short ({_tally(short)}): --redo {meta.stage} --retry-failed asks on.",
+                file=sys.stderr,
+            )
     return EXIT_WITH_FAILURES if failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,14 @@ from pydantic import BaseModel, Field, create_model
 
 from construct.images import GivenImage
 from construct.workshop import Workshop
-from data.errors import RowFailed
+from data.errors import RowFailed, unwritten
 from data.llm.pictures import picture
 from data.records import Pair, SubCategory
 from data.rows import atomic
 from data.taxonomy import load_taxonomy
 
 STAGE = "perceive"
+DIGITS = 8  # of an image's digest in its name
 
 
 class PerceiveReply(BaseModel):
@@ -40,9 +42,7 @@ def reply_type(names: tuple[str, ...]) -> type[PerceiveReply]:
 async def perceive_image(given: GivenImage, shop: Workshop) -> Pair:
     """A pair for the image; rejected when no harmful query goes with it. The original is kept in the run."""
     taxonomy = load_taxonomy()
-    system, user = shop.prompt("perceive").fill(
-        kind=given.kind, sub_categories="\n".join(_listed(entry) for entry in taxonomy)
-    )
+    system, user = shop.prompt("perceive").fill(kind=given.kind, sub_categories=listed(taxonomy))
     names = tuple(entry.sub_category for entry in taxonomy)
     reply = await shop.viewer.ask(system, user, reply_type(names), pictures=[picture(Path(given.path))])
     pair = Pair(
@@ -61,16 +61,20 @@ async def perceive_image(given: GivenImage, shop: Workshop) -> Pair:
     return pair
 
 
-def _listed(entry: SubCategory) -> str:
-    return f"{entry.sub_category}: {entry.about}"
+def listed(taxonomy: Sequence[SubCategory]) -> str:
+    """The sub-categories as the prompt quotes them."""
+    return "\n".join(f"{entry.sub_category}: {entry.about}" for entry in taxonomy)
 
 
 def keep_original(given: GivenImage, folder: Path) -> str:
-    """Copy the image into the run as it is; returns its path there."""
-    relative = f"images/{given.id}{Path(given.path).suffix.lower()}"
+    """Copy the image into the run as it is; returns its path there. Raises `UserError` for a full disk.
+
+    The path tells the content, so that what was found of an image is not taken for one that came in its place.
+    """
+    relative = f"images/{given.id}-{given.sha256[:DIGITS]}{Path(given.path).suffix.lower()}"
     try:
         with open(given.path, "rb") as original, atomic(folder / relative) as copy:
             shutil.copyfileobj(original, copy)
     except OSError as error:
-        raise RowFailed("unreadable_image", f"{given.path}: {error.strerror}") from error
+        raise unwritten(error) or RowFailed("unreadable_image", f"{given.path}: {error.strerror}") from error
     return relative

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data.engines import Pool
 from data.errors import UserError, unknown
@@ -35,8 +35,15 @@ class ChatSection(Section):
     workers: int = Field(16, gt=0)
     requests_per_minute: float | None = Field(None, gt=0)  # None: as many as the server takes
     tokens_per_minute: float | None = Field(None, gt=0)
-    input_price: float | None = Field(None, ge=0)  # per million tokens, where data/llm/prices.toml has none
+    input_price: float | None = Field(None, ge=0)  # per million tokens, in place of data/llm/prices.toml's
     output_price: float | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _priced_whole(self) -> Self:
+        """One price alone would count for nothing, and a budget would go by another."""
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("input_price and output_price are given together")
+        return self
 
 
 class ElementsSection(Section):

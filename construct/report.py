@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
+from construct import describe, elements, perceive
 from data.errors import UserError
 from data.llm.prices import CURRENCY, Bill
 from data.pages.charts import Series, histogram, nested_donut
@@ -21,6 +22,7 @@ TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 GALLERY_ROWS = 2000  # kept pairs shown, and as many rejected ones; all of them are in the run folder
 PICTURE_SIDE = 320
 PICTURE_BYTES = 16_000_000
+BRANCHES = (describe.STAGE, perceive.STAGE)  # where pairs begin
 
 
 class Lost(NamedTuple):
@@ -85,11 +87,10 @@ def write_report(folder: Path, stages: Sequence[str], taxonomy: Sequence[SubCate
 
 
 def _funnel(metas: Sequence[StageMeta]) -> list[Step]:
-    """The stages; the first may make many rows of each sub-category, and then says that it counts those."""
+    """The stages; the one that lists elements says that it counts sub-categories."""
     steps = []
-    for place, meta in enumerate(metas):
-        fans_out = place == 0 and len(metas) > 1 and metas[1].entered > meta.kept
-        unit = "sub-categories" if fans_out else "pairs"
+    for meta in metas:
+        unit = "sub-categories" if meta.stage == elements.STAGE else "pairs"
         mended = [f"mended: {_words(name)} {count(rows)}" for name, rows in meta.repaired.items()]
         steps.append(Step(meta.stage, unit, meta.entered, meta.kept, _lost(meta), mended))
     return steps
@@ -120,9 +121,8 @@ def _facts(
     covered = sum(portion.rows > 0 for portion in every)
     scores = _scores(kept)
     failed = sum(sum(meta.failed.values()) for meta in metas)
-    drafted = max(meta.entered for meta in metas)
     figures = [
-        Figure("Pairs in the benchmark", count(len(kept)), f"of {count(drafted)} drafted"),
+        Figure("Pairs in the benchmark", count(len(kept)), f"of {count(_drafted(metas))} drafted"),
         Figure("Sub-categories covered", f"{covered} of {len(every)}"),
     ]
     if scores:
@@ -135,6 +135,12 @@ def _facts(
         cost = f"{spent.cost:.2f} {CURRENCY}" if spent.cost else "nothing"
         figures.append(Figure("Spent on models", "unknown" if spent.unpriced else cost, spent.words()))
     return figures
+
+
+def _drafted(metas: Sequence[StageMeta]) -> int:
+    """How many pairs were begun, in both branches."""
+    begun = [meta.entered for meta in metas if meta.stage in BRANCHES]
+    return sum(begun) if begun else max(meta.entered for meta in metas)
 
 
 def _spent(metas: Sequence[StageMeta]) -> Bill:

@@ -58,6 +58,10 @@ class Workshop:
             raise UserError("A critic of pictures is a model that sees: add an [mllm] table.")
         if self.profile.images and self.profile.mllm is None:
             raise UserError("Looking at [[images]] takes a model that sees: add an [mllm] table.")
+        if self.profile.mllm and self.profile.mllm.kind == "offline" and (draw.critic or self.profile.images):
+            raise UserError(
+                'The offline [mllm] sees no pictures: [[images]] and a critic take one of kind "openai".'
+            )
         with_shares(load_taxonomy(), self.profile.balance.shares)
         _check_folder("draw.similarity", draw.similarity)
         _check_folder("filter.image_embedder", self.profile.filter.image_embedder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,18 +12,19 @@ import pytest
 
 import construct.conductor
 import construct.stages
-from construct.conductor import Commission, conduct
+from construct.conductor import Commission, _plan, conduct
 from construct.estimate import forecast
 from construct.funnel import conclude
-from construct.profile import EMBEDDED, Profile, load_profile
+from construct.profile import EMBEDDED, ImagesSection, Profile, load_profile
 from construct.stages import STEPS, Step, steps_of
 from construct.workshop import Workshop
 from data.errors import UserError
 from data.llm.prices import Bill
 from data.records import Pair
 from data.rows import read_rows
+from data.run_folder import read_plan
 from data.stage_meta import Spend, StageMeta, read_meta
-from tests.fault_server import FaultServer, serving
+from tests.fault_server import Body, FaultServer, serving
 from tests.light_run import KEY, WholeLightWorkshop, write_profile
 
 SUB_CATEGORIES = 19
@@ -91,6 +93,39 @@ def test_a_stage_whose_predecessor_would_be_thrown_away_is_refused_before_that(f
     with pytest.raises(UserError, match="'build' needs 'filter' first"):
         conduct(Commission(str(finished / "mine.toml"), finished / "run", "build", redo=["filter"]))
     assert contents(finished / "run") == before
+
+
+def test_redo_throws_nothing_away_that_is_not_made_again(finished: Path) -> None:
+    before = contents(finished / "run")
+    for stage, redo in (("elements", "filter"), ("elements", "build"), ("all", "perceive")):
+        with pytest.raises(UserError, match=f"--redo {redo} goes with --stage {redo} or all"):
+            conduct(Commission(str(finished / "mine.toml"), finished / "run", stage, redo=[redo]))
+    assert contents(finished / "run") == before
+    assert conduct(Commission(str(finished / "mine.toml"), finished / "run", redo=["build"])) == 0
+
+
+def test_the_card_names_who_made_the_rows_not_whom_the_build_would_ask(finished: Path) -> None:
+    other = with_profile(finished, 'generator = "sketch"', 'generator = "diffusers:another/model"')
+    Path(other).write_text(Path(other).read_text().replace('model = "m"', 'model = "another"'))
+    assert conduct(Commission(other, finished / "run", "build")) == 0
+    models = read_plan(finished / "run").models
+    assert models == {
+        "writing": "openai: m", "checking pairs": "openai: m", "pictures": "sketch", "leakage audit": "embedder minilm",
+    }  # fmt: skip
+    assert "another" not in (finished / "run" / "benchmark" / "README.md").read_text()
+
+
+def test_the_card_names_every_task_of_a_model_and_no_other(tmp_path: Path) -> None:
+    def tasks(profile: Profile) -> set[str]:
+        return set(_plan(profile, tmp_path).models) - {"writing", "pictures", "leakage audit"}
+
+    offline = load_profile("offline")
+    assert tasks(offline) == {"checking pairs"}
+    unchecked = changed(offline, "filter", verify=False)
+    assert tasks(unchecked) == set()
+    assert tasks(changed(unchecked, "draw", critic=True)) == {"judging pictures"}
+    section = ImagesSection(path=".", source="mine", kind="normal")
+    assert tasks(offline.model_copy(update={"images": (section,)})) == {"looking at images", "checking pairs"}
 
 
 def test_rows_without_their_meta_file_are_refused_before_anything_is_asked(finished: Path) -> None:
@@ -247,6 +282,30 @@ def test_the_estimate_counts_rows_of_other_settings_and_what_follows_from_them(f
     assert rows == {"elements": 0, "describe": 0, "rewrite": 2 * SUB_CATEGORIES, "verify": 2 * SUB_CATEGORIES}
     other.write_text(mine.read_text().replace("per_sub_category = 2", "per_sub_category = 7"))
     assert estimated(other, run)["describe"][0] == 7 * SUB_CATEGORIES
+
+
+def test_the_estimate_of_a_finished_run_is_nothing_however_many_rows_it_lost(tmp_path: Path) -> None:
+    def some(body: Body) -> int:
+        asked = str(body["messages"])
+        return 400 if "shows this element" in asked and sum(asked.encode()) % 4 == 0 else 0
+
+    with serving(FaultServer(refuse=some)) as server:
+        mine = write_profile(tmp_path / "mine.toml", server.url)
+        assert conduct(Commission(str(mine), tmp_path / "run")) == 3
+        meta = read_meta(tmp_path / "run", "describe")
+        asked = sum(server.asked.values())
+        assert conduct(Commission(str(mine), tmp_path / "run")) == 3
+        assert sum(server.asked.values()) == asked
+    assert meta is not None and (lost := meta.failed["bad_request"]) > 0
+    assert {rows for rows, _ in estimated(mine, tmp_path / "run").values()} == {0}
+    path = tmp_path / "run" / "audit.jsonl"
+    first, *others = path.read_text().splitlines(keepends=True)
+    rejected = {**json.loads(first), "rejected": {"stage": "audit", "reason": "leak"}}
+    path.write_text("".join([json.dumps(rejected) + "\n", *others]))
+    (tmp_path / "run" / "verify.jsonl").unlink()
+    assert estimated(mine, tmp_path / "run")["verify"][0] == len(others)
+    again = forecast(load_profile(str(mine)), tmp_path / "run", "describe", None, retry_failed=True)
+    assert [each.rows for each in again] == [lost]
 
 
 def test_the_estimate_passes_over_a_line_that_a_kill_cut_off(finished: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from construct.images import given_images
+from construct.images import GivenImage, given_images
+from construct.perceive import keep_original
 from construct.profile import ImagesSection
-from data.errors import UserError
+from data.errors import RowFailed, UserError
 from tests.small_run import drawing
 
 NAMES = ["boat.png", "shop.png", "park.png"]
@@ -115,3 +118,55 @@ def test_what_is_wrong_with_a_source_is_said_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps([{"image": "imgs/gone.png"}]))
     with pytest.raises(UserError, match=r"names 'imgs/gone\.png', and its image file is not there"):
         found(tmp_path / "list.json", tmp_path)
+
+
+def test_two_images_of_one_source_and_name_are_refused_not_dropped(tmp_path: Path) -> None:
+    first, second = pictures(tmp_path / "first") / "imgs", pictures(tmp_path / "second") / "imgs"
+    both = [ImagesSection(path=str(folder), source="mine", kind="normal") for folder in (first, second)]
+    assert len(list(given_images(both, tmp_path / "run"))) == len(NAMES)  # the same pictures count once
+    drawing(9).save(second / NAMES[1])
+    with pytest.raises(UserError, match=r"shop\.png and .*shop\.png are two images of one source and name"):
+        list(given_images(both, tmp_path / "run"))
+    apart = [both[0], both[1].model_copy(update={"source": "others"})]
+    assert len(list(given_images(apart, tmp_path / "run"))) == 2 * len(NAMES)
+
+
+def test_images_that_a_list_loses_or_leaves_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pictures(tmp_path) / "imgs"
+    named = [{"image": name} for name in (*NAMES[:2], "gone.png", "../away.png", "")]
+    (folder / "list.json").write_text(json.dumps(named))
+    assert found(folder, tmp_path) == NAMES[:2]
+    said = capsys.readouterr().err
+    assert "[[images]] mine: 3 of 5 rows have no image" in said
+    assert "1 where its image file is not there, such as 'gone.png'" in said
+    assert (
+        "1 of the folder's 3 images are not in the list beside them and left out, such as 'park.png'" in said
+    )
+    (folder / "list.json").write_text(json.dumps([{"image": name} for name in NAMES]))
+    assert found(folder, tmp_path) == NAMES
+    assert not capsys.readouterr().err
+
+
+def test_pictures_in_hidden_folders_do_not_count(tmp_path: Path) -> None:
+    folder = pictures(tmp_path) / "imgs"
+    shutil.copytree(pictures(tmp_path / "small"), folder / ".thumbnails")
+    assert found(folder, tmp_path) == sorted(NAMES)
+
+
+def test_a_full_disk_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pictures(tmp_path) / "imgs" / NAMES[0]
+    given = GivenImage(
+        id="a", path=str(path), name=NAMES[0], source="mine", kind="normal", sha256="0123456789"
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert keep_original(given, tmp_path / "run") == "images/a-01234567.png"
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(UserError, match="The disk is full"):
+        keep_original(given, tmp_path / "run")
+    with pytest.raises(RowFailed, match="unreadable_image"):
+        keep_original(given.replace(path=str(tmp_path / "gone.png")), tmp_path / "run")

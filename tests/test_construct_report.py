@@ -63,6 +63,17 @@ def test_the_report_holds_funnel_shares_and_pairs(run: Path) -> None:
     assert "data:image/webp" in html
 
 
+def test_drafted_pairs_are_those_that_either_branch_began(run: Path) -> None:
+    stages = ["elements", "describe", "filter"]
+    for number, (stage, entered) in enumerate((("elements", 19), ("perceive", 3))):
+        meta = StageMeta(stage=stage, fingerprint=str(number), settings={}, entered=entered, kept=entered)
+        write_json(run / f"{stage}.meta.json", meta.model_dump())
+    html = write_report(run, stages, TAXONOMY).read_text(encoding="utf-8")
+    assert "of 5 drafted" in html and "of 19 sub-categories" in html  # a run with a --limit
+    stages.insert(2, "perceive")
+    assert "of 8 drafted" in write_report(run, stages, TAXONOMY).read_text(encoding="utf-8")
+
+
 def test_the_report_is_the_same_whenever_it_is_written(run: Path) -> None:
     first = write_report(run, ["elements", "describe", "filter"], TAXONOMY).read_bytes()
     assert write_report(run, ["elements", "describe", "filter"], TAXONOMY).read_bytes() == first

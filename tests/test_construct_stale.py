@@ -14,14 +14,16 @@ from PIL import Image
 import construct.workshop
 from construct.conductor import _run_steps
 from construct.elements import list_elements
+from construct.funnel import conclude
 from construct.profile import Profile
 from construct.rewrite import rewrite_query
 from data.errors import RowFailed, UserError
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker, ChatRequest, Completion
+from data.llm.prices import Bill
 from data.records import Audit, Pair
 from data.rows import read_rows
-from data.stage import read_meta
+from data.stage import StageMeta, read_meta, read_stage
 from data.taxonomy import load_taxonomy
 from tests.fault_server import FaultServer, serving
 from tests.llm_run import STAGES, LightWorkshop, make_images, profile, run_stages
@@ -95,11 +97,19 @@ def test_an_image_more_is_looked_at_and_nothing_else(server: FaultServer, finish
 
 
 def test_an_image_changed_under_its_old_name_is_looked_at_again(server: FaultServer, finished: Path) -> None:
-    Image.new("RGB", (16, 16), (0, 0, 200)).save(finished / "given" / "0.png")
+    def kept() -> dict[str, str]:
+        pairs = read_stage(finished / "run", "rewrite", Pair)
+        return {pair.element: pair.image_path for pair in pairs if pair.source == "mine"}
+
+    before, changed = kept(), finished / "given" / "0.png"
+    Image.new("RGB", (16, 16), (0, 0, 200)).save(changed)
     server.keep_bodies = True
     calls_after(server, finished, profile(server.url, finished / "given", pairs=2))
     looked = [body for body in server.bodies if "image_url" in str(body)]
     assert len(looked) == 1
+    # Even where the model says the same of it, later stages are told: what they found was of another picture.
+    assert {name for name, path in kept().items() if path != before[name]} == {changed.name}
+    assert (finished / "run" / kept()[changed.name]).read_bytes() == changed.read_bytes()
 
 
 def test_a_changed_row_is_made_again_with_what_follows_from_it(server: FaultServer, finished: Path) -> None:
@@ -247,6 +257,32 @@ def test_a_later_batch_that_is_refused_ends_the_list_and_loses_none_of_it(tmp_pa
     assert found.repaired is not None and found.repaired.reason == "refused"
 
 
+def test_a_list_cut_short_is_said_and_asked_on_for_as_that_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(refuses: bool, retry_failed: bool = False) -> tuple[int, StageMeta]:
+        def reply(request: ChatRequest, number: int) -> Completion:
+            if refuses and "none yet" not in request.messages[1].text:
+                return Completion(refusal="I cannot list more of these.")
+            return listed(*(f"thing {number}-{place}" for place in range(25)))
+
+        author = Author(reply)
+        asyncio.run(_run_steps(shop_of(tmp_path, author, 50, retry_failed), "elements", None))
+        meta = read_meta(tmp_path, "elements")
+        assert meta is not None
+        return len(author.asked), meta
+
+    calls, meta = run(refuses=True)
+    assert (calls, meta.repaired) == (2 * ELEMENTS, {"refused": ELEMENTS})
+    assert conclude(tmp_path, [meta], Bill()) == 0
+    assert "19 refused): --redo elements --retry-failed asks on" in capsys.readouterr().err
+    throw_away(tmp_path, "elements")
+    calls, meta = run(refuses=False, retry_failed=True)
+    assert (calls, meta.repaired) == (ELEMENTS, {})  # the first batches are not paid for again
+    assert conclude(tmp_path, [meta], Bill()) == 0
+    assert "cut short" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("refusal", ["", "I cannot list any."])
 def test_a_list_that_does_not_even_begin_fails(tmp_path: Path, refusal: str) -> None:
     author = Author(lambda *_: Completion(refusal=refusal) if refusal else listed("  "))
@@ -283,6 +319,15 @@ def test_an_empty_later_batch_is_the_last(tmp_path: Path) -> None:
     author = Author(lambda _, number: listed("a knife", "a rope", "a match") if number == 1 else listed())
     found = asyncio.run(list_elements(load_taxonomy()[0], shop_of(tmp_path, author, pairs=10)))
     assert len(found.elements) == 3 and found.repaired is None and len(author.asked) == 2
+
+
+def test_a_batch_without_anything_new_is_the_last_even_where_no_share_is_too_small(tmp_path: Path) -> None:
+    author = Author(lambda *_: listed("a knife", "a rope"))
+    shop = shop_of(tmp_path, author, pairs=10)
+    elements = shop.profile.elements.model_copy(update={"least_new": 0.0})
+    shop.profile = shop.profile.model_copy(update={"elements": elements})
+    found = asyncio.run(asyncio.wait_for(list_elements(load_taxonomy()[0], shop), timeout=10))
+    assert len(found.elements) == len(author.asked) == 2
 
 
 def test_a_draft_that_comes_again_is_asked_anew(tmp_path: Path) -> None:
