@@ -69,6 +69,8 @@ def leak_in_image(pair: Pair, evidence: Evidence) -> Check:
     """Words to be read in the picture say what the query says: the text alone would do."""
     if evidence.read is None:
         return Check(gate="leak_in_image", reason=evidence.unread_because)
+    if pair.id in evidence.flaws:
+        return Check(gate="leak_in_image", reason="not read: the picture cannot be used")
     if pair.id not in evidence.read:
         return Check(gate="leak_in_image", passed=True, by="rapidocr", reason="no words in the picture")
     check = _leak_check("leak_in_image", evidence.read[pair.id], evidence.settings.max_leakage)

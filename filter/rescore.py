@@ -8,19 +8,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import IO
+from typing import IO, TypeVar
+
+from pydantic import TypeAdapter
 
 from data.errors import UserError
 from data.records import Audit
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+ONE, SEVERAL = TypeAdapter(Audit), TypeAdapter(list[Audit])
+Answer = TypeVar("Answer")
 
 
 class AuditorProcess:
-    """`python -m audit.rescore`, started when first asked; one question at a time."""
+    """`python -m audit.rescore`, started when first asked; one question at a time.
 
-    def __init__(self, pool: Path, embedder: str) -> None:
-        self._command = [sys.executable, "-m", "audit.rescore", str(pool.resolve()), "--embedder", embedder]
+    Each pair is scored alone against the descriptions in the stage file `pool`; `together`, the pairs of a call are
+    each other's pool and are flagged at the false-discovery `rate`, as the auditor does in this process.
+    """
+
+    def __init__(self, pool: Path, embedder: str, rate: float = 0.05, *, together: bool = False) -> None:
+        self._command = [sys.executable, "-m", "audit.rescore", str(pool.resolve()), "--embedder", embedder,
+                         "--rate", str(rate)]  # fmt: skip
+        self._together = together
         self._process: subprocess.Popen[str] | None = None
         self._lock = Lock()
         self._closed = False
@@ -30,19 +40,22 @@ class AuditorProcess:
     ) -> list[Audit]:
         """One `Audit` per pair, in order. Raises `UserError` when the auditor does not answer."""
         origins = origins if origins is not None else ["author"] * len(queries)
-        rows = zip(queries, descriptions, origins, strict=True)
+        pairs = [
+            {"query": query, "description": description or "", "origin": origin}
+            for query, description, origin in zip(queries, descriptions, origins, strict=True)
+        ]
         with self._lock:
-            return [self._ask(query, description or "", origin) for query, description, origin in rows]
+            if self._together:
+                return self._ask(pairs, SEVERAL) if pairs else []
+            return [self._ask(pair, ONE) for pair in pairs]
 
-    def _ask(self, query: str, description: str, origin: str) -> Audit:
+    def _ask(self, asked: object, answer: TypeAdapter[Answer]) -> Answer:
         try:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None  # both are pipes
-            process.stdin.write(
-                json.dumps({"query": query, "description": description, "origin": origin}) + "\n"
-            )
+            process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
-            return Audit.model_validate_json(_line(process.stdout))
+            return answer.validate_json(_line(process.stdout))
         except (OSError, ValueError) as error:
             self._end()
             raise UserError("The auditor does not answer: what it says itself stands above.") from error

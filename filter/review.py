@@ -120,12 +120,19 @@ def _listen(port: int) -> socket.socket:
 
 
 def _token(folder: Path) -> str:
-    """The run's token; made at the first start, so that a tab outlives a restart of the server."""
+    """The run's token; made at the first start, so that a tab outlives a restart of the server.
+
+    A file that a full disk or a kill left empty is no token: it would let everybody in.
+    """
     path = folder / TOKEN_FILE
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text().strip()
+    known = path.read_text().strip() if path.exists() else ""
+    if known:
+        return known
+    path.unlink(missing_ok=True)
+    token = secrets.token_urlsafe(24)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+    return token
 
 
 def print_agreement(desk: Desk) -> None:

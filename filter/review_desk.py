@@ -93,7 +93,8 @@ class Desk:
                 raise UserError("An edit needs a text: reject the pair instead.")
             if action == "edit" and text == self.text(pair):
                 return
-            self._append(pair, reviewer=reviewer, action=action, instruction=text, reason=reason)
+            was = self.pairs[pair].instruction if action == "edit" else ""
+            self._append(pair, reviewer=reviewer, action=action, instruction=text, was=was, reason=reason)
         if action == "edit" and audit:
             Thread(target=self.audit_in_background, args=([pair],), daemon=True).start()
 
@@ -143,7 +144,10 @@ class Desk:
         with self._lock:
             if self._closed:
                 raise UserError("The review has ended.")
-            number = f"{len(self._reviews):06d}"
+            known = [int(each) for each in self._log.index if each.isdecimal()]
+            number = (
+                f"{max(known, default=-1) + 1:06d}"  # not the count: a damaged line may have been deleted
+            )
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             review = Review.model_validate({"id": number, "at": now, "pair": pair} | fields)
             self._log.append(review.model_dump(mode="json", exclude_defaults=True))
@@ -177,7 +181,7 @@ class Desk:
     def leakage(self, pair: Pair) -> float | None:
         """0 to 1, of the text as it stands, edited or not; None where the auditor has not scored it."""
         audit = self.standing(pair.id).audit if self.standing(pair.id).edit else pair.audit
-        return None if audit is None or audit.leakage is None else round(audit.leakage, 3)
+        return audit.leakage if audit else None
 
     def card(self, name: str, reviewer: str) -> dict[str, object]:
         """All that a reviewer is shown of one pair. Others' decisions come after one's own: no anchoring."""

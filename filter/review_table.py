@@ -2,12 +2,15 @@
 
 id,category,sub_category,instruction,image_path,image_description,safety_reason,leakage,kept,decision,reason,new_instruction
 5f0c6a1b9d3e,Violent,Weapon-Related Violence,What should I ...,images/5f0c6a1b9d3e.png,...,0.07,yes,approve,,
+
+`instruction` is the text as it stands, edited or not; a line that decides on another one comes too late.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from data.errors import UserError
@@ -25,6 +28,7 @@ DECISIONS: dict[str, Action] = {
     "reject": "reject", "rejected": "reject", "r": "reject", "no": "reject",
 }  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run
+NUMBER = re.compile(r"\d+(e\d+)?")  # an id that it would take for a number, and give back as 1.44041E+11
 
 
 def export_table(desk: Desk, path: Path, reviewer: str | None = None) -> None:
@@ -46,15 +50,15 @@ def export_table(desk: Desk, path: Path, reviewer: str | None = None) -> None:
 
 
 def _cells(desk: Desk, pair: Pair, reviewer: str | None) -> dict[str, str]:
-    standing, leakage = desk.standing(pair.id), desk.leakage(pair)
-    own = standing.decisions.get(reviewer) if reviewer else None
+    leakage = desk.leakage(pair)
+    own = desk.standing(pair.id).decisions.get(reviewer) if reviewer else None
     return {
         "id": pair.id, "category": pair.category, "sub_category": pair.sub_category,
-        "instruction": pair.instruction, "image_path": pair.image_path,
+        "instruction": desk.text(pair.id), "image_path": pair.image_path,
         "image_description": pair.image_description, "safety_reason": pair.safety_reason,
         "leakage": "" if leakage is None else f"{leakage:.3f}", "kept": "yes",
         "decision": own.action if own else "", "reason": own.reason if own else "",
-        "new_instruction": desk.text(pair.id) if standing.edit else "",
+        "new_instruction": "",
     }  # fmt: skip
 
 
@@ -89,7 +93,8 @@ def _wanted(desk: Desk, row: dict[str, str], number: int) -> tuple[Action | None
         raise UserError(f"Line {number}: {said!r} is no decision: write approve, reject, or nothing.")
     text = " ".join(row.get("new_instruction", "").split())
     seen = row.get("instruction", "").split()
-    if said and not text and seen and seen != desk.text(row["id"]).split():
+    now = desk.text(row["id"]).split()
+    if (said or text) and seen and now not in (seen, text.split()):
         raise UserError(f"Line {number}: the text of {row['id']!r} was edited meanwhile: --export again.")
     return DECISIONS.get(said), row.get("reason", "").strip(), text
 
@@ -119,10 +124,14 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    """A cell that no spreadsheet takes for a formula or for a number."""
+    return f"'{cell}" if _tempts(cell) else cell
 
 
 def _plain(cell: str) -> str:
     """The cell as it was before `_harmless`."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and _tempts(cell[1:]) else cell
+
+
+def _tempts(cell: str) -> bool:
+    return cell.startswith(FORMULA) or NUMBER.fullmatch(cell) is not None

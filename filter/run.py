@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError, run_cli
 
@@ -107,11 +107,12 @@ def _stage(folder: Path, plan: Plan, settings: FilterSettings, balance: BalanceS
     from filter.apply import Tools, filter_pairs
     from filter.rescore import AuditorProcess
 
-    audit = read_meta(folder, "audit")
-    sections = dict(audit.settings) if audit else {"audit": {"embedder": plan.embedder}}
-    sections |= {"taxonomy": taxonomy_digest(load_taxonomy())}
+    meta = read_meta(folder, "audit")
+    audit: dict[str, Any] = meta.settings if meta else {"audit": {"embedder": plan.embedder}}
+    sections = audit | {"taxonomy": taxonomy_digest(load_taxonomy())}
     sections |= {"filter": settings.model_dump(), "balance": balance.model_dump()}
-    scorer = AuditorProcess(folder / f"{plan.before('filter')}.jsonl", plan.embedder)
+    pool, rate = folder / f"{plan.before('filter')}.jsonl", audit["audit"].get("false_discovery_rate", 0.05)
+    scorer = AuditorProcess(pool, plan.embedder, rate, together=True)
 
     def work(pairs: list[Pair]) -> list[Pair]:
         tools = Tools(folder, load_embedder(plan.embedder), scorer)

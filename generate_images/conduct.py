@@ -26,6 +26,7 @@ from data.errors import PERMANENT, RowFailed, UserError
 from data.records import Drawing, Record, Rejection, pair_id
 from data.rows import RowFile, read_rows
 from data.run_folder import locked
+from data.sources.columns import clean
 from data.stage import Stage, StageMeta, check_settings, read_stage, run_stage
 from generate_images.contact import write_contact_sheet
 from generate_images.critic import ChatCritic, review_prompt
@@ -87,6 +88,7 @@ class Drawer:
             batch=self.draw,
             batch_size=AT_ONCE,
             advice="name another --out folder, or add --redo {stage} to make it again here",
+            keeps_others=asked.limit is not None,  # a first few do not undo the rest
         )
 
     def draw(self, rows: Sequence[PromptRow]) -> list[DrawnRow | RowFailed]:
@@ -130,9 +132,9 @@ def conduct(arguments: argparse.Namespace) -> int:
         _forget_missing(arguments.out)
         meta = asyncio.run(run_stage(stage, rows, arguments.out, arguments.retry_failed))
         if arguments.contact_sheet:
-            write_contact_sheet(
-                arguments.out / "contact-sheet.png", list(read_stage(arguments.out, "draw", DrawnRow))
-            )
+            wanted = {row.id for row in rows}
+            drawn = [row for row in read_stage(arguments.out, "draw", DrawnRow) if row.id in wanted]
+            write_contact_sheet(arguments.out / "contact-sheet.png", drawn)
     return _conclude(meta, arguments.out)
 
 
@@ -174,10 +176,10 @@ def read_prompts(path: Path) -> list[PromptRow]:
 def _prompt_row(line: str, place: str) -> PromptRow:
     try:
         value = json.loads(line)
-        row = PromptRow.model_validate(
-            {name: value[name] for name in PromptRow.model_fields if name in value}
-        )
-    except (ValueError, TypeError, ValidationError) as error:
+        given = {name: value[name] for name in PromptRow.model_fields if name in value}
+        texts = {name: clean(text) for name, text in given.items() if isinstance(text, str)}
+        row = PromptRow.model_validate(given | texts)
+    except (ValueError, TypeError, RecursionError) as error:  # pydantic's own is a ValueError
         raise UserError(f"{place} is no row with an id and a prompt, both text.") from error
     if not row.prompt.strip():
         raise UserError(f"{place} has an empty prompt.")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import RowFailed
+from data.errors import RowFailed, UserError
 from data.llm.chat import Asker
 from data.llm.pictures import picture
 from data.prompts import Prompt, load_prompt
@@ -39,23 +39,41 @@ class ChatCritic:
         return asyncio.run_coroutine_threadsafe(self._review_all(cases), self._loop).result()
 
     async def _review_all(self, cases: Sequence[Case]) -> list[Review | RowFailed]:
+        """After an error only the user can mend no case is begun; those under way are finished, being paid for."""
         free = asyncio.Semaphore(self._workers)
+        stopped: list[UserError] = []
 
-        async def review(case: Case) -> Review | RowFailed:
+        async def review(case: Case) -> Review:
             async with free:
+                if stopped:
+                    raise stopped[0]
                 try:
                     return await self._review(case)
-                except RowFailed as failure:
-                    return failure
+                except UserError as error:
+                    stopped.append(error)
+                    raise
 
-        return list(await asyncio.gather(*(review(case) for case in cases)))
+        reviews: list[Review | RowFailed] = []
+        for given in await asyncio.gather(*map(review, cases), return_exceptions=True):
+            if isinstance(given, BaseException) and not isinstance(given, RowFailed):
+                raise given
+            reviews.append(given)
+        return reviews
 
     async def _review(self, case: Case) -> Review:
         system, user = self._prompt.fill(description=case.description, prompt=case.prompt)
         return await self._asker.ask(system, user, Review, pictures=[picture(case.image)])
 
     def close(self) -> None:
-        """Close the connections and the loop."""
-        asyncio.run_coroutine_threadsafe(self._asker.chat.close(), self._loop).result()
+        """Close the connections and the loop; what Ctrl-C left under way is called off."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._asker.chat.close()

@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
         help="sketch, diffusers:OWNER/MODEL, diffusers:FOLDER or openai-images:MODEL",
     )
     add("--out", required=True, type=Path, metavar="DIR", help="folder for draw.jsonl and images/")
-    add("--limit", type=int, metavar="N", help="only the first N rows")
+    add("--limit", type=int, metavar="N", help="only the first N rows; what is drawn beyond them stays")
     add("--format", default="png", choices=("png", "webp"), help="of the pictures (default: png)")
     add(
         "--contact-sheet", action="store_true", help="also write DIR/contact-sheet.png, of the first 100 rows"

@@ -20,7 +20,9 @@ from data.llm.cache import ResponseCache
 from data.llm.chat import Asker
 from data.neighbours import find_repeats
 from data.prompts import load_prompt
+from data.quality import Flaw
 from data.records import Audit, Check, Pair, Span
+from data.stage import read_stage
 from data.taxonomy import load_taxonomy
 from filter.apply import Tools, filter_pairs
 from filter.balance import choose_diverse, quotas, reject_surplus, with_shares
@@ -85,6 +87,14 @@ def test_a_gate_that_could_not_judge_says_so() -> None:
         "mismatch": "not asked: the profile has no [mllm] for it",
         "not_risky": "not asked: the profile has no [mllm] for it",
     }
+
+
+def test_no_words_are_said_to_be_missing_in_a_picture_nobody_could_read() -> None:
+    torn = Evidence(FilterSettings(), {"torn": Flaw("corrupt_image", "cut short")}, read={})
+    checks = [each.check("leak_in_image") for each in apply_gates([pair("torn"), pair("whole")], torn)]
+    assert [check and (check.passed, check.reason) for check in checks] == [
+        (None, "not read: the picture cannot be used"), (True, "no words in the picture"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -247,6 +257,35 @@ def test_words_in_a_picture_that_repeat_the_query_are_caught(tmp_path: Path, min
         FilterSettings(read_pictures="on"), BalanceSettings(size=2000), load_taxonomy(), tools,
     )  # fmt: skip
     assert reasons(through) == ["leak_in_image", None]
+
+
+def test_words_in_pictures_are_audited_by_the_filter_alone_as_by_the_conductor(
+    tmp_path: Path, minilm: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rapidocr")
+    from audit.auditor import Auditor
+    from audit.calibrations import load_calibration
+    from filter import run
+
+    made = make_run(tmp_path)
+    words = {each.image_path: " ".join(each.image_description.split()[:9]) for each in made}
+    monkeypatch.setattr(
+        "data.ocr.read_pictures",
+        lambda paths: [words.get(str(path.relative_to(tmp_path)), "") for path in paths],
+    )
+    monkeypatch.setattr(sys, "argv", ["run", str(tmp_path), "--read-pictures", "on"])
+    assert run.main() == 0
+    rate = {"false_discovery_rate": 0.05}
+    tools = Tools(tmp_path, minilm, Auditor(minilm, load_calibration("minilm"), **rate))
+    audited = list(read_stage(tmp_path, "audit", Pair))
+    conducted = filter_pairs(
+        audited, FilterSettings(max_leakage=0.5, read_pictures="on"), BalanceSettings(size=100),
+        load_taxonomy(), tools,
+    )  # fmt: skip
+    alone = list(read_stage(tmp_path, "filter", Pair))
+    found = [each.check("leak_in_image") for each in alone]
+    assert sum(check is not None and check.score is not None for check in found) == len(made)
+    assert found == [each.check("leak_in_image") for each in conducted]
 
 
 def test_the_mllm_looks_at_the_picture_and_its_reasons_stay_in_the_row(tmp_path: Path) -> None:

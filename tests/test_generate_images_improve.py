@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.errors import RowFailed
+from data.errors import RowFailed, UserError
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker
+from data.llm.chat import Asker, ChatRequest, Completion
 from data.llm.openai_chat import OpenAIChat
 from data.records import Drawing, Pair, seed_of
 from data.stage import Stage, read_stage, run_stage
@@ -274,6 +274,31 @@ def test_a_chat_model_sees_the_picture_and_its_review_counts(tmp_path: Path) -> 
     sent = [json.dumps(body["messages"]) for body in server.seen]  # in whatever order they arrived
     assert len(sent) == 2 and all("data:image/png;base64," in each for each in sent)
     assert sum("a &lt;/description&gt; trick" in each for each in sent) == 1
+
+
+def test_reviews_under_way_when_the_account_is_empty_are_kept_and_no_more_are_begun(tmp_path: Path) -> None:
+    class Purse:
+        """Empty at the third call."""
+
+        model = "m"
+        asked = 0
+
+        async def complete(self, request: ChatRequest) -> Completion:
+            self.asked += 1
+            if self.asked == 3:
+                raise UserError("no credit left")
+            await asyncio.sleep(0.2)
+            return Completion(text=json.dumps({"caption": "noise", "match": 0.9, "improved_prompt": ""}))
+
+        async def close(self) -> None: ...
+
+    purse, cache = Purse(), ResponseCache(tmp_path / "responses.sqlite")
+    critic = ChatCritic(Asker(purse, cache), workers=4)
+    with pytest.raises(UserError, match="no credit left"):
+        draw_pairs([pair(f"p{n}", f"a {n}") for n in range(12)], Painter(), tmp_path, critic=critic)
+    critic.close()
+    assert purse.asked == 4 and cache.spent().calls == 3
+    cache.close()
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

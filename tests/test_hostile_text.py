@@ -18,8 +18,8 @@ from data.run_folder import read_plan, write_plan
 from data.stage import read_stage
 from tests.browser import needs_chromium, visit
 from tests.hostile import everything, strings
+from tests.review_run import FLAGS, served
 from tests.small_run import make_run, put_on_record
-from tests.test_filter_review import FLAGS, served
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

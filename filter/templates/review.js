@@ -92,13 +92,13 @@
   }
 
   async function go(to) {
-    place = Math.max(0, Math.min(to, queue.length - 1));
     if (!queue.length) return finish();
-    await show(queue[place]);
+    await show(queue[Math.max(0, Math.min(to, queue.length - 1))]);
   }
 
   async function show(id) {
     card = await ask("/pairs/" + encodeURIComponent(id) + "?" + named());
+    if (queue.includes(id)) place = queue.indexOf(id); // only now: a server that is down moves nobody on
     history.replaceState(null, "", "#" + id);
     control("done").hidden = true;
     control("pair").hidden = control("move").hidden = false;
@@ -198,7 +198,7 @@
       focusPair();
       if (card.waiting) setTimeout(refresh, 1000, card.line.id);
     } else if (control("which").value === "open") {
-      queue.splice(place, 1);
+      queue = queue.filter((id) => id !== card.line.id);
       await go(place);
     } else if (place + 1 < queue.length) {
       await go(place + 1);
