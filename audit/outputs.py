@@ -1,10 +1,11 @@
 """The files of an audit beside its report; a row of audit.jsonl, in input order:
 
-{"id": "7", "source": "bench", "leakage": 0.93, "unscored_because": null, "text_harm": 0.88,
- "p_value": 0.004, "leaks": true, "query_spans": [{"text": "forge", "weight": 0.8}],
+{"id": "7", "source": "bench", "query_digest": "0f3a51c2d9e8", "leakage": 0.93, "unscored_because": null,
+ "text_harm": 0.88, "p_value": 0.004, "leaks": true, "query_spans": [{"text": "forge", "weight": 0.8}],
  "image_spans": [{"text": "blank passports", "weight": 0.8}], "content_from": "caption",
  "image_content": "A desk with blank passports.", "content_note": "", "image_similarity": 2.1}
 
+`query_digest` tells whoever joins the scores by id that a row still has the query that was audited (`pair_id`).
 `image_content` is null where it is the source's own description. `image_similarity` is by --image-similarity,
 in standard deviations of the query's similarity with the other pictures.
 """
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING
 
 from audit.descriptions import Content
 from audit.summary import Audited, Summary, why_unscored
-from data.records import Audit, Span
+from data.records import Audit, Span, pair_id
 from data.rows import atomic, write_json
 
 if TYPE_CHECKING:
     from audit.report import Settings
+    from data.sources.reader import SourceRow
 
 DIGITS = 6
 NOTHING = Content()
@@ -40,7 +42,7 @@ def write_jsonl(path: Path, sources: Sequence[Audited]) -> None:
     with atomic(path) as file:
         for audited in sources:
             for row, audit, content in audited.entries():
-                values = audit_row(row.id, audited.name, audit, content)
+                values = audit_row(row, audited.name, audit, content)
                 line = json.dumps(values, ensure_ascii=False, allow_nan=False)
                 # Half a surrogate pair has no bytes; its backslash escape is JSON for the same thing.
                 file.write(line.encode("utf-8", "backslashreplace") + b"\n")
@@ -50,11 +52,12 @@ def _spans(spans: Sequence[Span]) -> list[dict[str, object]]:
     return [{"text": span.text, "weight": span.weight} for span in spans]
 
 
-def audit_row(identity: str, source: str, audit: Audit, content: Content = NOTHING) -> dict[str, object]:
+def audit_row(row: SourceRow, source: str, audit: Audit, content: Content = NOTHING) -> dict[str, object]:
     """What audit.jsonl says of one pair."""
     return {
-        "id": identity,
+        "id": row.id,
         "source": source,
+        "query_digest": pair_id(row.query),
         "leakage": _rounded(audit.leakage),
         "unscored_because": why_unscored(audit),
         "text_harm": _rounded(audit.text_harm),
@@ -82,7 +85,7 @@ def write_csv(path: Path, sources: Sequence[Audited]) -> None:
 def _csv_rows(sources: Sequence[Audited]) -> Iterator[list[object]]:
     for audited in sources:
         for row, audit, content in audited.entries():
-            values: dict[str, object] = audit_row(row.id, audited.name, audit, content)
+            values: dict[str, object] = audit_row(row, audited.name, audit, content)
             values |= {"category": row.category, "sub_category": row.sub_category}
             values |= {"query_spans": _spelt(audit.query_spans), "image_spans": _spelt(audit.image_spans)}
             yield [_harmless(values[column]) for column in CSV_COLUMNS]

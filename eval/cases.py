@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data.errors import UserError
+from data.records import pair_id
 from data.rows import foreign_row, read_rows
 from data.sources.columns import text_of
 from data.sources.reader import SourceRow, read_source
@@ -76,11 +77,11 @@ def _sha256(image: str | None) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_leakage(path: Path | None, cases: Collection[str]) -> dict[str, float]:
+def read_leakage(path: Path | None, questions: Mapping[str, str]) -> dict[str, float]:
     """The auditor's scores by row id, of an `audit.jsonl`; rows it could not score are left out.
 
-    Raises `UserError` where the audit is not of these cases (ids) alone: numbers of other benchmarks' rows
-    would agree by chance.
+    Raises `UserError` where the audit is not of these cases alone (questions by id, "" where unknown): other
+    benchmarks number their rows alike, and so does the same one built anew.
     """
     if path is None:
         return {}
@@ -90,10 +91,16 @@ def read_leakage(path: Path | None, cases: Collection[str]) -> dict[str, float]:
     sources = dict.fromkeys(str(row.get("source", "")) for row in rows)
     if len(sources) > 1:
         raise one_audit_each(path, sources)
-    if not any(row["id"] in cases for row in rows):
-        raise UserError(f"{path} has none of these {len(cases)} cases: name the audit of this benchmark.")
+    if not any(row["id"] in questions for row in rows):
+        raise UserError(f"{path} has none of these {len(questions)} cases: name the audit of this benchmark.")
     scores = {}
     for number, row in enumerate(rows, start=1):
+        question, digest = questions.get(row["id"]), row.get("query_digest")
+        if question and digest not in (None, pair_id(question)):
+            raise UserError(
+                f"{path} audited another query of the case {row['id']!r} than this benchmark has: audit it again, "
+                "as it is now."
+            )
         score = row.get("leakage")
         if score is None:
             continue

@@ -46,7 +46,7 @@ def conduct(options: Namespace) -> int:
         most = None if "swap" in arms else options.limit  # any picture may be the other one of a swap
         known = read_cases(options.data, most, out / "pictures")
         cases = known[: options.limit]
-        leakage = read_leakage(options.audit, {case.id for case in known})
+        leakage = read_leakage(options.audit, {case.id: case.question for case in known})
         server, judge_server = _servers(options, out)
         settings = Settings(
             max_new_tokens=options.max_new_tokens,

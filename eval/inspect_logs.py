@@ -29,8 +29,8 @@ def import_logs(paths: Sequence[Path], out: Path, audit: Path | None) -> int:
     _check_alike("models", [log.eval.model for log in logs])
     _check_alike("benchmarks", [_data(log) for log in logs])
     _check_alike("judges", [_judge(log) for log in logs])
-    cases = {str(sample.id) for log in logs for sample in log.samples or ()}
-    leakage = read_leakage(audit, cases)
+    samples = [sample for log in logs for sample in log.samples or ()]
+    leakage = read_leakage(audit, {str(sample.id): sample.metadata.get("question", "") for sample in samples})
     rows = [row for log in logs for row in _rows(log, leakage)]
     if len({row.id for row in rows}) < len(rows):
         raise UserError("Two of these logs hold the same arm: name one log per arm.")

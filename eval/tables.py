@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FULL_WIDTH = 110  # where there is no terminal, nothing is worth abbreviating
+WIDEST_NAME = 12  # of what tells a row from others: a narrow terminal wraps its figures before this
 
 
 def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
@@ -22,7 +23,9 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], lef
 
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if at < left else "right", no_wrap=at > 0)
+        longest = max((len(row[at]) for row in rows), default=0)
+        least = min(longest, WIDEST_NAME) if at < left else None
+        table.add_column(heading, justify="left" if at < left else "right", min_width=least)
     for row in rows:
         table.add_row(*row)
     _console().print(table)

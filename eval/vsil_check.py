@@ -17,7 +17,7 @@ from data.rows import write_json
 from data.run_folder import locked
 from data.stage import Stage, current_rows, run_stage
 from eval.arms import CAPTION, NO_DESCRIPTION, NO_PICTURE
-from eval.cases import check_descriptions, check_pictures, one_audit_each, read_cases
+from eval.cases import check_descriptions, check_pictures, one_audit_each, read_cases, read_leakage
 from eval.guards import Finding, Guard, load_guard
 from eval.models import Server
 from eval.options import check_numbers
@@ -166,6 +166,8 @@ def run_check(options: Namespace) -> int:
         )  # fmt: skip
         guard = load_guard(options.guard, server, options.pickled_weights)
         cases = read_cases(options.data, options.limit, options.out / "pictures")
+        if options.audit:  # of these very queries? Before anything is paid for
+            read_leakage(options.audit / "audit.jsonl", {case.id: case.question for case in cases})
         if guard.reads_description:
             check_descriptions(cases, options.data)
         else:

@@ -125,7 +125,7 @@ def _stage(folder: Path, plan: Plan, settings: FilterSettings, balance: BalanceS
 
 
 def _conclude(folder: Path) -> None:
-    """What every gate let pass, stopped, and could not judge."""
+    """What every gate let pass and stopped, what was rejected for it (it is the first to stop), and could not judge."""
     from rich.console import Console
     from rich.table import Table
 
@@ -134,11 +134,12 @@ def _conclude(folder: Path) -> None:
     from data.stage import read_stage
 
     table = Table(box=None, header_style="bold")
-    for heading in ("gate", "passed", "stopped", "not judged", ""):
+    for heading in ("gate", "passed", "stopped", "rejected for it", "not judged", ""):
         table.add_column(heading, justify="left" if heading in ("gate", "") else "right")
     pairs = list(read_stage(folder, "filter", Pair))
     for tally in tally_gates(pairs):
-        table.add_row(tally.gate, *map(str, (tally.passed, tally.stopped, tally.unjudged)), tally.because)
+        counts = (tally.passed, tally.stopped, tally.rejected, tally.unjudged)
+        table.add_row(tally.gate, *map(str, counts), tally.because)
     console = Console(highlight=False)
     console.print(table)
     kept = sum(pair.rejected is None for pair in pairs)

@@ -29,7 +29,7 @@ PAIRS = [
     {"qid": "emoji", "question": "🙂🙂", "caption": "街の通り", "category": "Other", "image": ""},
     {"qid": "=1+1", "question": CALM, "caption": "A kite over a beach.", "category": "Other", "image": ""},
 ]
-KEYS = ["id", "source", "leakage", "unscored_because", "text_harm", "p_value", "leaks",
+KEYS = ["id", "source", "query_digest", "leakage", "unscored_because", "text_harm", "p_value", "leaks",
         "query_spans", "image_spans", "content_from", "image_content", "content_note",
         "image_similarity"]  # fmt: skip
 

@@ -185,7 +185,7 @@ def test_a_folders_dot_is_no_suffix(tmp_path: Path) -> None:
 
 
 def test_an_unscored_row_never_has_a_verdict(tmp_path: Path) -> None:
-    assert audit_row("a", "s", Audit())["unscored_because"]
+    assert audit_row(row("a"), "s", Audit())["unscored_because"]
     write_csv(tmp_path / "audit.csv", [Audited("s", source(row("-1"), row("-x")), [Audit(), Audit()])])
     lines = (tmp_path / "audit.csv").read_text().splitlines()
     assert lines[1].startswith("-1,s")

@@ -140,6 +140,21 @@ def test_the_vsil_check_judges_no_pair_by_its_text_for_want_of_a_description(
     assert "5 of 20 rows could not be asked: the case has no image description." in capsys.readouterr().out
 
 
+def test_the_vsil_check_refuses_an_audit_of_queries_as_they_were_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval import vsil
+
+    data = write(tmp_path / "b", made_up(4))
+    (tmp_path / "summary.json").write_text('{"sources": [{"source": "b", "prevalence": null}]}')
+    (tmp_path / "audit.jsonl").write_text('{"id": "0", "source": "b", "query_digest": "0", "leakage": 0.1}\n')
+    arguments = ["--data", str(data), "--guard", "blind", "--audit", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["eval.vsil", *arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(UserError, match="another query of the case '0'"):
+        vsil.main()
+    assert not (tmp_path / "out/vsil.json").exists()
+
+
 def test_another_guard_is_sent_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from eval import vsil
 

@@ -14,6 +14,7 @@ import pytest
 
 from data.errors import RowFailed, UserError
 from data.local_model import Reply
+from data.records import pair_id
 from data.rows import write_json
 from eval.agreement import audit_judge, read_labels
 from eval.arms import asks_of, parse_arms
@@ -445,12 +446,21 @@ AUDITED = '{{"id": "{}", "source": "{}", "leakage": {}}}\n'
 def test_an_audit_lends_its_scores_to_its_own_benchmark_only(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(1, "a", "null"))
-    assert read_leakage(path, {"0", "1"}) == {"0": 0.9}
+    assert read_leakage(path, {"0": "q", "1": "q"}) == {"0": 0.9}
     with pytest.raises(UserError, match="has none of these 1 cases"):
-        read_leakage(path, {"7"})
+        read_leakage(path, {"7": "q"})
     path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(0, "b", 0.1))
     with pytest.raises(UserError, match=r"an audit of several benchmarks \(a, b\)"):
-        read_leakage(path, {"0"})
+        read_leakage(path, {"0": "q"})
+
+
+def test_an_audit_of_a_benchmark_that_was_built_anew_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    row = {"id": "0", "source": "a", "query_digest": pair_id("Which of these is mine?"), "leakage": 0.9}
+    path.write_text(json.dumps(row) + "\n")
+    assert read_leakage(path, {"0": "Which of these is mine?"}) == {"0": 0.9}
+    with pytest.raises(UserError, match="another query of the case '0'"):
+        read_leakage(path, {"0": "Where do I put this?"})
 
 
 @pytest.mark.parametrize("score", ['"much"', "[1]", "NaN", "7", "true"])
@@ -458,7 +468,7 @@ def test_an_audits_score_that_is_none_is_named(score: str, tmp_path: Path) -> No
     path = tmp_path / "audit.jsonl"
     path.write_text(AUDITED.format(0, "a", 0.9) + AUDITED.format(1, "a", score))
     with pytest.raises(UserError, match=r"Line 2 of .* is not a row this program wrote"):
-        read_leakage(path, {"0"})
+        read_leakage(path, {"0": "q"})
 
 
 def test_the_prevalence_beside_the_check_is_that_of_the_one_audited_benchmark(tmp_path: Path) -> None:
