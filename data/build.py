@@ -66,7 +66,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--license", default="", help="licence, as the Hub names it (default: the run's)")
     add("--taxonomy", default="", metavar="FILE.toml", help="order of the classes (default: VLSBench's)")
     add("--push", metavar="OWNER/NAME", help="send it to the Hugging Face Hub: private and gated")
-    add("--dry-run", action="store_true", help="with --push: say what would go, send nothing")
+    add("--dry-run", action="store_true", help="with --push: build, say what would go, send nothing")
     add("--public", action="store_true", help="with --push: everybody can find it")
     add("--ungated", action="store_true", help="with --push: nobody has to ask for access")
     return parser.parse_args()
