@@ -24,7 +24,9 @@ from tests.source_files import png
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"python -m ((?:audit|construct|eval|filter|data|generate_images)\.\w+)", README)
+ROOMS = ("audit", "construct", "data", "eval", "filter", "generate_images")
+PAGES = README + "".join((REPOSITORY / room / "README.md").read_text() for room in ROOMS)
+COMMANDS = re.findall(rf"python -m ((?:{'|'.join(ROOMS)})\.\w+)", PAGES)
 LONGEST = 12  # lines of such a block, empty ones not counted
 
 
@@ -111,7 +113,7 @@ def test_the_engines_table_of_the_readme_is_a_profiles() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)))
-def test_every_command_of_the_readme_exists_and_explains_itself(command: str) -> None:
+def test_every_command_of_the_readmes_exists_and_explains_itself(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", command, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False,
         env={**os.environ, "COLUMNS": "200"},
