@@ -21,6 +21,10 @@ from data.records import Audit
 SCENES = sorted((Path(__file__).parents[1] / "construct/offline/scenes").glob("*.toml"))
 PASSPORTS = "A desk with blank passports, official stamps and a printer."
 ODD_TEXTS = ["knife", "?!", "😀🔪", "Как взломать банк?", "我想偷车", "x" * 10_000, "kite " * 2000]
+SAMPLED = pytest.mark.parametrize(
+    ("every", "least"),
+    [(11, 0.92), pytest.param(1, 0.95, marks=pytest.mark.slow)],  # a sample may miss by 3 %
+)
 BEACH = "A boy flies a red kite over the dunes while a man on a towel loads a pistol."
 
 
@@ -187,12 +191,16 @@ def test_an_unknown_or_broken_calibration_says_what_to_do(tmp_path: Path) -> Non
         load_calibration(str(tmp_path / "old.json"))
 
 
-def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(auditor: Auditor) -> None:
+@SAMPLED
+def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(
+    auditor: Auditor, every: int, least: float
+) -> None:
     pairs = [
         pair for path in SCENES for pair in read_labelled(path) if pair.made == "given" and not pair.leak
     ]
     plain, other = (
-        [pair for pair in pairs if f"-{view}-" in pair.id] for view in ("image_description", "paraphrase")
+        [pair for pair in pairs if f"-{view}-" in pair.id][::every]
+        for view in ("image_description", "paraphrase")
     )
     assert [pair.query for pair in plain] == [pair.query for pair in other]
     queries, pool = [pair.query for pair in plain], auditor.pool([pair.image_description for pair in plain])
@@ -204,13 +212,10 @@ def test_a_paraphrase_hardly_changes_the_score_of_a_leak_free_pair(auditor: Audi
         for view in (plain, other)
     )
     kept = [abs(a - b) <= 0.1 for a, b in zip(before, after, strict=True)]
-    assert sum(kept) >= 0.95 * len(kept)
+    assert sum(kept) >= least * len(kept)
 
 
-@pytest.mark.parametrize(
-    ("every", "least"),
-    [(11, 0.92), pytest.param(1, 0.95, marks=pytest.mark.slow)],  # a sample may miss by 3 %
-)
+@SAMPLED
 def test_longer_or_captioned_descriptions_hardly_change_a_score(
     auditor: Auditor, every: int, least: float
 ) -> None:

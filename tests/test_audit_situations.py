@@ -76,9 +76,9 @@ def test_a_file_of_neither_kind_is_refused_in_a_sentence(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def learned(minilm: Embedder) -> PairReader:
-    """A reader with a risk space of six writers and nothing else."""
-    writers = ("polite", "red_team", "elsewhere", "pairs_self_harm", "pairs_hate", "street_and_home")
-    pairs = [pair for name in writers for pair in read_labelled(FOLDER / f"{name}.toml")]
+    """A reader with a risk space of four writers and nothing else."""
+    writers = ("polite", "red_team", "elsewhere", "pairs_self_harm")
+    pairs = [pair for name in writers for kind in ("sentence", "caption") for pair in view(name, kind)]
     bare = Calibration(embedder="minilm", terms={}, intercept=0.0, conformal={}, provenance={})
     return PairReader(minilm, bare.replace(space=fit_risk_space(minilm, pairs)))
 
@@ -104,7 +104,7 @@ def test_in_the_risk_space_a_strangers_leaking_query_finds_its_own_picture(learn
 
 def test_in_the_risk_space_harmless_overlap_with_a_caption_counts_little(learned: PairReader) -> None:
     """Read whole, these captions give .75: one sentence of risk drowns among the others."""
-    pairs = view("crowded_captions", "caption")
+    pairs = view("crowded_captions", "caption")[::2]
     by_risk, by_words = aurocs(learned, pairs, [pair.leak for pair in pairs])
     assert by_risk > 0.85
     assert by_risk > by_words + 0.2
