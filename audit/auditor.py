@@ -19,6 +19,7 @@ from audit.pool import Pool
 from audit.prototypes import Prototypes
 from audit.spans import image_spans, query_spans
 from data.embedders import Embedder
+from data.errors import UserError
 from data.records import Audit, Span
 from data.sources.columns import clean
 
@@ -36,6 +37,8 @@ class Auditor:
         prototypes: Prototypes | None = None,
         false_discovery_rate: float = 0.05,
     ) -> None:
+        if not 0 < false_discovery_rate < 1:  # nor NaN
+            raise UserError(f"A false-discovery rate lies between 0 and 1, not at {false_discovery_rate:g}.")
         self.calibration = calibration
         self._reader = PairReader(embedder, calibration, prototypes)
         self._rate = false_discovery_rate
@@ -72,7 +75,7 @@ class Auditor:
 
     def pool(self, descriptions: Sequence[str]) -> Pool:
         """What a query's cosine is normalised by: distinct descriptions, evenly picked if many."""
-        return self._reader.pool(descriptions)
+        return self._reader.pool([clean(text) for text in descriptions])
 
     def _score_complete(
         self, queries: Sequence[str], descriptions: Sequence[str], origins: Sequence[str], pool: Pool

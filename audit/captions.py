@@ -104,12 +104,12 @@ class ChatCaptioner:
 class LocalCaptioner:
     """A checkpoint that transformers loads; what it said is kept by the picture's content."""
 
-    def __init__(self, model: str, cache: ResponseCache) -> None:
+    def __init__(self, model: str, cache: ResponseCache, *, pickled: bool = False) -> None:
         from data.local_model import config_of, revision_of
 
         prompt = load_prompt(PROMPT)
         self.name = f"hf:{model}"
-        self._model, self._cache = model, cache
+        self._model, self._cache, self._pickled = model, cache, pickled
         self._words = "\n\n".join(prompt.fill(reply=AS_TEXT))
         known_as = f"caption {revision_of(model, config_of(model)) or model} {prompt.fingerprint}"
         self._looker = Looker(
@@ -123,7 +123,7 @@ class LocalCaptioner:
         from data.hub_models import load_hub_model
         from data.local_model import Settings
 
-        local = load_hub_model("auto", self._model, Settings(max_new_tokens=MAX_NEW_TOKENS))
+        local = load_hub_model("auto", self._model, Settings(max_new_tokens=MAX_NEW_TOKENS), self._pickled)
 
         def look(images: Sequence[Image]) -> list[str | RowFailed]:
             replies = local.generate([(self._words, image) for image in images])

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from data.sources.reader import Source
 
 
-def announce(sources: Sequence[Source]) -> list[str]:
+def announce(sources: Sequence[Source], labels: Sequence[str] = ()) -> list[str]:
     """Say what was read, from which columns, and what is odd about it; returns the sources' short names."""
-    from audit.summary import source_names
+    from audit.names import source_names
     from data.pages.page import plural
 
-    names = source_names(sources)
+    names = source_names(sources, labels)
     for name, source in zip(names, sources, strict=True):
         layout = f", read as {source.benchmark}" if source.benchmark else ""
         say(f"{name}: {plural(len(source.rows), 'row')} of {source.name}{layout}")

@@ -34,6 +34,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a multimodal model that says what they show: a server's, or hf:FOLDER_OR_ID")  # fmt: skip
     add("--captioner-url", metavar="URL", help="its OpenAI-compatible server (default: OpenAI's)")
     add(
+        "--pickled-weights",
+        action="store_true",
+        help="of --captioner hf:...: load weights that are no safetensors, trusted ones only",
+    )
+    add(
         "--retry-failed",
         action="store_true",
         help="ask again for captions that were refused or failed for good",
@@ -64,6 +69,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--image-root names a folder; there is none at {root}.")
     if arguments.captioner_url and (not captioner or captioner.startswith(LOCAL)):
         raise UserError("--captioner-url is where a server's --captioner answers: name that MODEL too.")
+    if arguments.pickled_weights and not captioner.startswith(LOCAL):
+        raise UserError(
+            "--pickled-weights are those of a local --captioner: name it too, as hf:FOLDER_OR_ID."
+        )
 
 
 def names(arguments: argparse.Namespace) -> dict[str, str]:
@@ -130,7 +139,7 @@ def _captioner(arguments: argparse.Namespace, cache: ResponseCache) -> Captioner
 
     model = arguments.captioner
     if model.startswith(LOCAL):
-        return LocalCaptioner(model.removeprefix(LOCAL), cache)
+        return LocalCaptioner(model.removeprefix(LOCAL), cache, pickled=arguments.pickled_weights)
     chat = OpenAIChat(model, arguments.captioner_url, "OPENAI_API_KEY", TIMEOUT_SECONDS, memory=cache)
     asker = Asker(
         chat, cache, temperature=0.0, max_tokens=CAPTION_TOKENS, price=find_price(model),

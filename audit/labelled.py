@@ -115,7 +115,7 @@ def _pair(line: str, path: Path, number: int) -> LabelledPair:
             picture=picture,
             fold=str(row.get("fold") or (picture and (topic or family))),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"Line {number} of {path} is no labelled pair: it needs query, image_description, leak (0 or 1)."
         ) from error
@@ -129,8 +129,9 @@ def _toml_pairs(path: Path, text: str) -> list[LabelledPair]:
             captions = {views[-1], *(views[1:] if tables.get("captions") else ())}
             return _situation_pairs(path.stem, tables["situation"], views, captions)
         return _scene_pairs(path.stem, tables["scene"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} holds neither scenes nor situations ({error}).") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} holds neither scenes nor situations ({why}).") from error
 
 
 def _scene_pairs(name: str, scenes: Sequence[dict[str, str]]) -> list[LabelledPair]:
@@ -172,10 +173,17 @@ def _situation_pairs(
             origin="caption" if view in captions else "author",
         )
         for number, situation in enumerate(situations)
-        for view, shown in zip(views, situation["shown"], strict=True)
+        for view, shown in zip(views, _listed(situation["shown"]), strict=True)
         for kind, queries in _queries_of(situation)
-        for place, query in enumerate(queries)
+        for place, query in enumerate(_listed(queries))
     ]
+
+
+def _listed(texts: list[str]) -> list[str]:
+    """The texts; one text alone would be read letter by letter."""
+    if not isinstance(texts, list):
+        raise TypeError(f"no list of texts: {texts!r}")
+    return texts
 
 
 def _queries_of(situation: Situation) -> list[tuple[str, list[str]]]:

@@ -27,7 +27,7 @@ def load_prototypes(path: Path = PROTOTYPES) -> Prototypes:
         benign = harmless + [phrase for table in tables["benign"] for phrase in table["phrases"]]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the prototypes {path}.") from error
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} holds no prototypes ({error}): it needs [[risk]] and [[benign]] tables with phrases."
         ) from error

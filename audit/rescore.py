@@ -39,7 +39,7 @@ def main() -> int:
             asked = json.loads(line)
             together = isinstance(asked, list)
             pairs = [_texts(pair) for pair in (asked if together else [asked])]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError("A line in is JSON with query, description and origin, each a text.") from error
         columns = [[pair[place] for pair in pairs] for place in range(3)]
         audits = auditor.score(*columns, pool=None if together else pool)

@@ -21,6 +21,7 @@ from data.errors import UserError, run_cli
 if TYPE_CHECKING:
     from audit.descriptions import Content, Eyes
     from audit.likeness import Likeness
+    from audit.names import Given
     from audit.report import Settings
     from audit.spread import PairScorer
     from audit.summary import Audited, Summary
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 ABOUT = """Audits image-text benchmarks for visual safety information leakage: pairs whose text
 alone gives away what is risky in the picture. SOURCE is a JSON, JSONL, CSV, TSV, XLSX or Parquet file, a
 folder, or a Hugging Face dataset (hf:owner/name); NAME=SOURCE or NAME:VARIANT=SOURCE reads it in a benchmark's
-layout. Several sources stand side by side in one report."""
+layout, any other LABEL=SOURCE (or LABEL=NAME=SOURCE) is what it is called. Several sources stand side by side in
+one report. Exit code 3: nothing of a source was scored."""
+EXIT_NOTHING_SCORED = 3
 ORIGINS = {
     "author": "described by their authors",
     "ocr": "read by OCR",
@@ -93,6 +96,7 @@ def main() -> int:
         )
     eyes.check(arguments)
     from audit.calibrations import load_calibration  # numpy and more: not needed for --help
+    from audit.names import parse_given
     from audit.report import Settings
     from data.embedders import find_embedder
     from data.rows import check_writable
@@ -107,15 +111,16 @@ def main() -> int:
         arguments.exact,
     )
     with tempfile.TemporaryDirectory(prefix="audit-images-") as unpack_to:
-        sources = [_read(source, arguments, Path(unpack_to)) for source in arguments.sources]
-        names = announce(sources)
+        given = [parse_given(source) for source in arguments.sources]
+        sources = [_read(each, arguments, Path(unpack_to)) for each in given]
+        names = announce(sources, [each.label for each in given])
         out = arguments.out or _default_out(names)
         check_writable(out)
         with _auditor(arguments, load_embedder, settings) as auditor:  # before pictures: captions cost money
             shown = _look(names, sources, arguments)
             summaries = audit_into(out, sources, names, shown, auditor, settings)
     conclude(out, summaries)
-    return 0
+    return warn_of_nothing(summaries)
 
 
 def audit_into(
@@ -137,6 +142,19 @@ def audit_into(
     ]
     _write(out, audits, summaries, settings)
     return summaries
+
+
+def warn_of_nothing(summaries: Sequence[Summary]) -> int:
+    """Say of every source that nothing of it was scored, and why mostly; returns the exit code."""
+    empty = [summary for summary in summaries if not summary.scored]
+    for summary in empty:
+        reason, number = next(iter(summary.unscored.items()))
+        print(
+            f"Nothing of {printable(summary.source)} was scored, so that nothing is known of it; for {number:,} of "
+            f"{summary.rows:,} rows the reason is: {printable(reason)}.",
+            file=sys.stderr,
+        )
+    return EXIT_NOTHING_SCORED if empty else 0
 
 
 @contextmanager
@@ -167,14 +185,12 @@ def _auditor(arguments: argparse.Namespace, load: Load, settings: Settings) -> I
         yield SpreadAuditor(engine, make, settings.calibration, rate)
 
 
-def _read(given: str, arguments: argparse.Namespace, unpack_to: Path) -> Source:
+def _read(given: Given, arguments: argparse.Namespace, unpack_to: Path) -> Source:
     """The source by its layout where one is named or recognised, else by its columns."""
-    from audit.benchmarks import BENCHMARKS, guess_benchmark, read_benchmark
+    from audit.benchmarks import guess_benchmark, read_benchmark
     from data.sources.reader import read_source
 
-    name, named, path = given.partition("=")
-    if not named or name.partition(":")[0] not in BENCHMARKS or Path(given).exists():
-        name, path = arguments.benchmark or "", given
+    name, path = given.benchmark or arguments.benchmark or "", given.path
     columns = {flag: getattr(arguments, flag) for flag in COLUMN_FLAGS}
     chosen = any(columns.values())
     if name and chosen:

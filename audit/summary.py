@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, count
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,9 +22,11 @@ from audit.metrics import prevalence, rogan_gladen
 from data.records import Audit, Record
 from data.sources.reader import Source, SourceRow
 
-GENERIC_NAMES = ("data", "test", "train", "val", "validation", "dataset", "metadata", "index")
 Z_95 = 1.959964
 FEW = 20  # pairs; of fewer the pool that scores are normalised by says little
+RARE = 5  # images with a hit, or without one; of fewer a bootstrap says little
+# Times the share of leaks that the calibration misses; of families left out of it, 0 to .24 where it says .12.
+MISSED_AT_WORST = 2
 
 
 class Share(Record):
@@ -70,7 +70,7 @@ class Summary(Record):
     rows: int
     marked_harmless: int  # scored like the others, but in no share
     scored: int
-    unscored: dict[str, int]  # reason -> rows
+    unscored: dict[str, int]  # reason -> rows, the commonest first
     flagged: int
     flagged_share: Share | None
     prevalence: Share | None
@@ -117,7 +117,9 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         rows=len(pairs),
         marked_harmless=sum(row.is_safe is True for row, _ in pairs),
         scored=scored,
-        unscored=dict(Counter(because for _, audit in pairs if (because := why_unscored(audit)))),
+        unscored=dict(
+            Counter(because for _, audit in pairs if (because := why_unscored(audit))).most_common()
+        ),
         flagged=sum(bool(audit.leaks) for _, audit in judged),
         flagged_share=flagged_share,
         prevalence=_prevalence(judged, sensitivity, flagged_share, false_discovery_rate),
@@ -182,26 +184,41 @@ def _prevalence(
 
     Where fewer than 5 % of leak-free pairs have a small p-value the correction takes leaks away too: what is flagged
     counts all the same, but for the false-discovery rate, and the interval reaches as far as that of the flagged share.
+    Of one benchmark's leaks the test finds more than of another's: the interval also reaches as far as the estimates
+    would lie if it missed none here, or twice as many as in the calibration. Where most pairs leak, this is more than
+    the chance of sampling.
     """
     found = [audit.p_value is not None and audit.p_value <= LEVEL for _, audit in judged]
     share = _share(found, judged)
     if share is None or flagged is None or sensitivity <= LEVEL:
         return None
     value, low, high = (rogan_gladen(x, sensitivity, LEVEL) for x in (share.value, share.low, share.high))
+    worst = max(1 - MISSED_AT_WORST * (1 - sensitivity), LEVEL + 1e-9)
+    missing_none, missing_most = (rogan_gladen(share.value, found, LEVEL) for found in (1.0, worst))
     return Share(
-        value=max(value, flagged.value * (1 - false_discovery_rate)), low=low, high=max(high, flagged.high)
+        value=max(value, flagged.value * (1 - false_discovery_rate)),
+        low=min(low, missing_none),
+        high=max(high, missing_most, flagged.high),
     )
 
 
 def _share(hits: Sequence[bool], judged: Sequence[tuple[SourceRow, Audit]]) -> Share | None:
-    """A share and the wider of Wilson's interval and a bootstrap over images, whose rows are alike."""
+    """A share and the wider of Wilson's interval and a bootstrap over images, whose rows are alike.
+
+    Where hardly an image has a hit, or lacks one, a bootstrap has nothing to draw: images then count in place of rows.
+    """
     share = wilson(sum(hits), len(hits))
     if share is None:
         return None
-    _, low, high = prevalence(
-        hits, [row.image_key for row, _ in judged], sensitivity=1, false_positive_rate=0
-    )
-    return share.replace(low=min(share.low, low), high=max(share.high, high))
+    images = [row.image_key for row, _ in judged]
+    _, low, high = prevalence(hits, images, sensitivity=1, false_positive_rate=0)
+    share = share.replace(low=min(share.low, low), high=max(share.high, high))
+    with_each = Counter(hit for _, hit in set(zip(images, hits, strict=True)))
+    number = len(set(images))
+    careful = wilson(share.value * number, number)
+    if careful is None or min(with_each[True], with_each[False]) >= RARE:
+        return share
+    return share.replace(low=min(share.low, careful.low), high=max(share.high, careful.high))
 
 
 def why_unscored(audit: Audit) -> str | None:
@@ -270,7 +287,7 @@ def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
     )
 
 
-def wilson(hits: int, n: int) -> Share | None:
+def wilson(hits: float, n: int) -> Share | None:
     """A share with its Wilson (1927) interval; None of no rows."""
     if n == 0:
         return None
@@ -278,17 +295,3 @@ def wilson(hits: int, n: int) -> Share | None:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
     return Share(value=share, low=max(centre - half, 0.0), high=min(centre + half, 1.0))
-
-
-def source_names(sources: Sequence[Source]) -> list[str]:
-    """A short, distinct name per source: its benchmark's, its file's, or its folder's if that says more."""
-    names: list[str] = []
-    for source in sources:
-        path = Path(source.name.removeprefix("hf:"))
-        stem = path.name if path.is_dir() or source.name.startswith("hf:") else path.stem
-        if stem.lower() in GENERIC_NAMES and path.resolve().parent.name:
-            stem = path.resolve().parent.name
-        name = (source.benchmark or stem or "benchmark").removesuffix(":all")
-        more = (f"{name}-{number}" for number in count(2))
-        names.append(next(each for each in chain([name], more) if each not in names))
-    return names

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from data.embedders import Embedder
 
 FALSE_POSITIVE_RATE = 0.05
+EXIT_NOTHING_SCORED = 3
 WIDE = 160
 
 
@@ -38,8 +41,10 @@ class FamilyFigures(Record):
     family: str
     fit: str  # `Calibration.had`
     pairs: int
-    leaking: int
+    leaking: int  # of the pairs, scored or not
     unscored: int
+    unscored_leaking: int  # of `leaking`: in none of the figures below
+    unscored_because: dict[str, int]  # reason -> pairs, the commonest first
     auroc: float | None
     tpr: float | None  # of leaking pairs, at 5 % false positives within the family
     fpr: float | None  # of leak-free pairs, at leakage 0.5
@@ -80,9 +85,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     arguments = parse_arguments()
     from audit.calibrations import load_calibration
+    from audit.console import printable
     from audit.embedding_cache import watched_and_kept
     from audit.labelled import captioned, read_labelled
     from audit.prototypes import load_prototypes
@@ -92,10 +98,11 @@ def main() -> None:
     calibration = load_calibration(arguments.calibration or arguments.embedder)
     prototypes = load_prototypes(arguments.prototypes) if arguments.prototypes else None
     eyes.check(arguments)
+    labelled = [(file, read_labelled(file)) for file in arguments.files]  # all before pictures: captions cost
     pairs = [
         pair
-        for file in arguments.files
-        for pair in (seen_pairs(file, arguments) if arguments.from_images else read_labelled(file))
+        for file, own in labelled
+        for pair in (seen_pairs(file, own, arguments) if arguments.from_images else own)
     ]
     if not pairs:
         raise UserError("There are no labelled pairs in these files.")
@@ -110,6 +117,11 @@ def main() -> None:
         print(json.dumps(validation.model_dump()))
     else:
         _print_table(validation)
+    empty = [family.family for family in validation.families if family.unscored == family.pairs]
+    if empty:
+        names = printable(", ".join(empty))
+        print(f"Nothing was scored of {names}: there it says nothing of the auditor.", file=sys.stderr)
+    return EXIT_NOTHING_SCORED if empty else 0
 
 
 def validate(
@@ -131,10 +143,11 @@ def validate(
     return Validation(embedder=embedder.name, families=tuple(families), macro=_macro(families))
 
 
-def seen_pairs(file: Path, arguments: argparse.Namespace) -> list[LabelledPair]:
+def seen_pairs(
+    file: Path, pairs: Sequence[LabelledPair], arguments: argparse.Namespace
+) -> list[LabelledPair]:
     """The file's pairs with what their images show in place of the given descriptions."""
     from audit.descriptions import describe, problems_of
-    from audit.labelled import read_labelled
     from data.sources.reader import read_source
 
     source = read_source(str(file), data_root=arguments.image_root)
@@ -143,7 +156,7 @@ def seen_pairs(file: Path, arguments: argparse.Namespace) -> list[LabelledPair]:
         contents = describe(rows, open_eyes, problems_of(source))
     return [
         pair.replace(image_description=content.text or "", origin=content.origin or "author")
-        for pair, content in zip(read_labelled(file), contents, strict=True)
+        for pair, content in zip(pairs, contents, strict=True)
     ]
 
 
@@ -160,6 +173,7 @@ def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[Labell
         [pair.origin for pair in pairs],
     )
     scored = [(pair, audit) for pair, audit in zip(pairs, audits, strict=True) if audit.leakage is not None]
+    lost = [(pair, audit) for pair, audit in zip(pairs, audits, strict=True) if audit.leakage is None]
     leak = np.array([pair.leak for pair, _ in scored], np.float64)
     leakage = np.array([audit.leakage for _, audit in scored], np.float64)
     p_values = np.array([audit.p_value for _, audit in scored], np.float64)
@@ -173,8 +187,10 @@ def judge_family(auditor: Auditor, family: str, fit: str, pairs: Sequence[Labell
         family=family,
         fit=fit,
         pairs=len(pairs),
-        leaking=int(leak.sum()),
-        unscored=len(pairs) - len(scored),
+        leaking=sum(pair.leak for pair in pairs),
+        unscored=len(lost),
+        unscored_leaking=sum(pair.leak for pair, _ in lost),
+        unscored_because=dict(Counter(str(audit.unscored_because) for _, audit in lost).most_common()),
         auroc=_rounded(metrics.auroc(leak, leakage)),
         tpr=_rounded(metrics.tpr_at(leak, leakage, FALSE_POSITIVE_RATE)),
         fpr=_rounded(metrics.share_above(leakage[leak == 0], 0.5)),
@@ -224,6 +240,9 @@ def _print_table(validation: Validation) -> None:
     table.add_section()
     table.add_row("macro", "", "", "", "", *(_cell(validation.macro[name]) for name in columns.values()))
     console.print(table)
+    for family in validation.families:
+        if family.unscored:
+            console.print(Text(_unscored(family)), soft_wrap=True)
     console.print(
         "[dim]left out: everything was fitted without this family; partly: its coefficients were, but probe and "
         "risk space know its texts; fitted on, learned from (by the cross-encoder): the figures flatter; unseen: "
@@ -232,6 +251,17 @@ def _print_table(validation: Validation) -> None:
         "leak-free pairs with p <= 0.05 (exact: 0.05); ECE: expected calibration error; swapped: AUROC of the "
         "leaking queries with their own image against another.[/]",
         soft_wrap=True,
+    )
+
+
+def _unscored(family: FamilyFigures) -> str:
+    """What is in none of a family's figures, and why."""
+    from audit.console import printable
+
+    reasons = "; ".join(f"{reason} ({number:,})" for reason, number in family.unscored_because.items())
+    return (
+        f"{printable(family.family)}: {family.unscored:,} of {family.pairs:,} pairs, {family.unscored_leaking:,} of "
+        f"them leaking, were not scored and are in no figure: {reasons}"
     )
 
 

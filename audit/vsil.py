@@ -28,7 +28,8 @@ def score_pairs(
     """One `Audit` per pair, in order; give a whole benchmark in one call, for its descriptions are the pool.
 
     `descriptions` say what the images show; where one is None or empty, or a query is, the pair is not scored and
-    `unscored_because` says why. `UserError` for an embedder without a calibration.
+    `unscored_because` says why. `UserError` for an embedder without a calibration, or a rate
+    that does not lie between 0 and 1.
     """
     auditor = Auditor(
         load_embedder(embedder), load_calibration(embedder), false_discovery_rate=false_discovery_rate

@@ -11,6 +11,7 @@ from types import FrameType
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141  # as a shell says it: 128 and SIGPIPE
 
 
 class UserError(Exception):
@@ -75,9 +76,9 @@ def run_cli(
     except KeyboardInterrupt:
         print(f"\nStopped. {when_stopped}", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head` closed our output: not an error of ours
+    except BrokenPipeError:  # `... | head` closed our output: no error of ours, but what was still to do is not done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = EXIT_CLOSED_PIPE
     except OSError as error:
         problem = unwritten(error) or _forbidden(error)
         if problem is None:

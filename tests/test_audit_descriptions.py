@@ -217,6 +217,7 @@ def test_ocr_that_is_wanted_and_not_there_names_its_extra(
         (("--captioner-url", "http://127.0.0.1:9/v1"), "--captioner"),
         (("--captioner", "hf:x", "--captioner-url", "http://127.0.0.1:9/v1"), "--captioner"),
         (("--image-root", "nowhere"), "nowhere"),
+        (("--captioner", "viewer", "--pickled-weights"), "hf:FOLDER_OR_ID"),
         (("--ocr", "off", "--captioner", "hf:./nowhere"), "nowhere"),
     ],
 )
@@ -240,6 +241,23 @@ def test_a_local_model_captions_and_is_not_loaded_for_what_it_has_seen(
     assert first["broken"].missing == "its caption failed (unreadable_image)"
     monkeypatch.setattr("data.hub_models.load_hub_model", _must_not_load)
     assert contents(source, tmp_path / "cache", *given) == first
+
+
+def test_a_trusted_captioner_may_be_pickled_as_its_error_says(source: Source, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    import torch
+    from safetensors.torch import load_file
+
+    from tests import tiny_vlms
+
+    folder = tiny_vlms.make("auto", tmp_path / "vlm")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    given = ("--ocr", "off", "--captioner", f"hf:{folder}")
+    with pytest.raises(UserError, match="add --pickled-weights"):
+        contents(source, tmp_path / "cache", *given)
+    seen = contents(source, tmp_path / "cache", *given, "--pickled-weights")
+    assert seen["scene"].origin == "caption"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from audit import run, validate
+from data.errors import UserError
 from tests.drawn import scene, typeset
 from tests.openai_server import OpenAIServer, completion, serve
 
@@ -87,6 +88,26 @@ def test_where_the_content_came_from_is_in_every_file(
     assert "6 pairs by a model’s caption" in report
     assert '"from":"caption"' in report.replace(" ", "")
     assert "pictures 6 captioned, 1 read by OCR, 1 of unknown content" in capsys.readouterr().out
+
+
+def test_no_caption_is_paid_for_before_every_labelled_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai")
+    scene(1).save(tmp_path / "1.png")
+    good = json.dumps({"query": CALM, "image": "1.png", "leak": 0}) + "\n"
+    (tmp_path / "good.jsonl").write_text(good)
+    (tmp_path / "bad.jsonl").write_text(good + good.replace('"leak": 0', '"leak": 7'))
+    with serve(lambda _: completion(json.dumps({"caption": CAPTION}))) as server:
+        given = ["--from-images", "--ocr", "off", "--captioner", "viewer", "--captioner-url", server.url]
+        for files in (["bad.jsonl"], ["good.jsonl", "bad.jsonl"]):
+            paths = [str(tmp_path / name) for name in files]
+            monkeypatch.setattr(
+                sys, "argv", ["audit.validate", *paths, *given, "--cache", str(tmp_path / "cache")]
+            )
+            with pytest.raises(UserError, match="Line 2"):
+                validate.main()
+        assert not server.seen
 
 
 def test_stopped_half_way_it_goes_on_and_pays_for_no_caption_twice(tmp_path: Path) -> None:

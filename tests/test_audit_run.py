@@ -199,6 +199,26 @@ def test_what_is_marked_as_harmless_can_be_said_and_benchmarks_named_apart(tmp_p
     assert "marked harmless" in both.stdout
 
 
+def test_a_source_of_which_nothing_is_scored_is_no_success(tmp_path: Path) -> None:
+    """Beside one that is, too: files are written, one sentence says the commonest reason."""
+    good = [{"id": 1, "query": LEAKING, "image_description": SCENE}]
+    bare = [{"id": 1, "query": "", "image_description": SCENE}] + [{"id": n, "query": CALM} for n in (2, 3)]
+    (tmp_path / "good.json").write_text(json.dumps(good))
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    ran = audit(tmp_path / "good.json", f"mine={tmp_path / 'bare.json'}", "--out", tmp_path / "out")
+    assert ran.returncode == 3, ran.stderr
+    (sentence,) = [line for line in ran.stderr.splitlines() if line.startswith("Nothing of ")]
+    assert sentence == (
+        "Nothing of mine was scored, so that nothing is known of it; for 2 of 3 rows the reason is: neither a "
+        "description nor an image."
+    )
+    rows = (tmp_path / "out/audit.jsonl").read_text().splitlines()
+    assert [json.loads(row)["source"] for row in rows] == ["good", "mine", "mine", "mine"]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())["sources"][1]
+    assert list(summary["unscored"].values()) == [2, 1]
+    assert audit(tmp_path / "good.json", "--out", tmp_path / "out").returncode == 0
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     fastest = 9.0
     for _ in range(3):
@@ -217,3 +237,25 @@ def _processor_seconds() -> float:
     """Used by this process's children so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_output_that_nobody_reads_any_more_is_no_success(tmp_path: Path) -> None:
+    """`audit.run ... | head`: the files are not written, and the exit code must not say so."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"query": CALM, "image_description": SCENE}))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [
+        sys.executable,
+        "-m",
+        "audit.run",
+        str(tmp_path / "rows.jsonl"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "audit.jsonl").exists()

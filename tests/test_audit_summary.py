@@ -13,10 +13,11 @@ from audit.auditor import judged
 from audit.calibrations import Calibration, LeakFree, load_calibration
 from audit.descriptions import Content
 from audit.metrics import conformal_p
+from audit.names import source_names
 from audit.outputs import audit_row, write_csv
 from audit.report import Settings, _above, _table, _table_row, _worst, write_report
 from audit.run import _write
-from audit.summary import Audited, source_names, summarise, wilson
+from audit.summary import Audited, Share, summarise, wilson
 from audit.watch import BLOCK, WatchedEmbedder
 from data.embedders import Vectors
 from data.errors import UserError
@@ -150,6 +151,22 @@ def test_rows_of_one_image_widen_the_interval() -> None:
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
+def test_rows_of_few_images_do_not_mean_certainty_where_all_are_alike() -> None:
+    """No bootstrap draws an image that is not there: rows that share one are no evidence each."""
+    calm = Audit(leakage=0.1, p_value=0.5, leaks=False)
+    rows = source(*(row(str(n)).replace(image_key=str(n // 20)) for n in range(200)))
+    for found, hits in ((calm, 0), (calm.replace(leaks=True), 10)):
+        share = summarise(Audited("b", rows, [found] * 200), 0.8, 0.05).flagged_share
+        of_images = wilson(hits, 10)
+        assert share is not None
+        assert of_images is not None
+        assert (share.low, share.high) == pytest.approx((of_images.low, of_images.high))
+    apart = source(*(row(str(n)) for n in range(200)))
+    usual = summarise(Audited("b", apart, [calm] * 200), 0.8, 0.05).flagged_share
+    assert usual is not None
+    assert usual.high < 0.02
+
+
 def test_no_flags_do_not_mean_certainty() -> None:
     audits = [Audit(leakage=0.1, p_value=0.5, leaks=False)] * 30
     share = summarise(
@@ -257,6 +274,44 @@ def test_what_is_flagged_is_never_more_than_the_estimate_bears() -> None:
     none = summarise(Audited("b", rows, [calm] * 1000), 0.88, 0.05).prevalence
     assert none is not None
     assert none.value == 0 < none.high < 0.01
+
+
+def _estimate(found: int, pairs: int, sensitivity: float) -> Share:
+    hit, calm = Audit(leakage=0.9, p_value=0.05, leaks=False), Audit(leakage=0.1, p_value=0.5, leaks=False)
+    rows = source(*(row(str(n)) for n in range(pairs)))
+    audited = Audited("b", rows, [hit] * found + [calm] * (pairs - found))
+    estimate = summarise(audited, sensitivity, 0.05).prevalence
+    assert estimate is not None
+    return estimate
+
+
+def test_an_interval_holds_the_truth_where_most_pairs_leak_and_benchmarks_are_missed_unequally() -> None:
+    """Shares of leaks found in families that the calibration, whose own is .8836, did not know."""
+    families = (0.764, 0.805, 0.835, 0.873, 0.887, 0.897, 0.918, 0.945, 0.958, 0.98)
+    chance, pairs = np.random.default_rng(0), 300
+    for truth in (0.9, 0.95, 1.0):
+        leaking = round(truth * pairs)
+        held = []
+        for found in (share for share in families for _ in range(6)):
+            hits = chance.binomial(leaking, found) + chance.binomial(pairs - leaking, 0.03)
+            estimate = _estimate(hits, pairs, 0.8836)
+            held.append(estimate.low <= truth <= estimate.high)
+        assert np.mean(held) >= 0.88  # by Wilson's interval alone: .45, .37, .72
+
+
+def test_where_few_pairs_leak_the_interval_is_that_of_sampling() -> None:
+    """VLSBench as audited: 324 of 2,240 pairs with p <= .05."""
+    estimate = _estimate(324, 2240, 0.8836)
+    assert estimate.value == pytest.approx(0.1135, abs=5e-5)
+    sampled = wilson(324, 2240)
+    assert sampled is not None
+    assert estimate.low <= (sampled.low - 0.05) / (0.8836 - 0.05) < estimate.low + 0.001
+    assert estimate.high >= (sampled.high - 0.05) / (0.8836 - 0.05) > estimate.high - 0.001
+
+
+def test_a_test_that_may_find_next_to_nothing_sets_no_upper_limit() -> None:
+    assert _estimate(30, 100, 0.5).high == 1
+    assert 0 < _estimate(1, 100, 0.5).high < 0.2
 
 
 @pytest.mark.parametrize(("rate", "says"), [(0.05, "5%"), (0.025, "2.5%"), (0.001, "0.1%")])

@@ -15,7 +15,9 @@ from audit.calibrations import load_calibration
 from audit.fit import fit_calibration
 from audit.labelled import LabelledPair, read_labelled, swapped
 from audit.lines import logistic
+from audit.prototypes import load_prototypes
 from audit.validate import validate
+from audit.vsil import score_pairs
 from data.embedders import Embedder
 from data.errors import UserError
 
@@ -112,6 +114,37 @@ def test_bad_files_end_in_one_sentence(tmp_path: Path, content: str, expected: s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("deep.jsonl", "[" * 100_000, "Line 1"),
+        ("deep.toml", "a=" + "[" * 100_000, "neither scenes nor situations"),
+        ("none.toml", "views=[]\n[[situation]]\nshown=['A kite.']\n", "neither scenes nor situations"),
+        (
+            "letters.toml",
+            "views=['label']\n[[situation]]\nsub_category='x'\nshown=['A kite.']\nleaking='Who?'\nleak_free=[]\n",
+            "no list of texts: 'Who\\?'",
+        ),
+        (
+            "numbers.toml",
+            "views=['label']\n[[situation]]\nsub_category='x'\nshown=['A kite.']\nleaking=[5]\nleak_free=[]\n",
+            "neither scenes nor situations",
+        ),
+    ],
+)
+def test_odd_labelled_files_end_in_one_sentence(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=says) as refused:
+        read_labelled(tmp_path / name)
+    assert "\n" not in str(refused.value)
+
+
+def test_prototypes_nested_without_end_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text("a=" + "[" * 100_000)
+    with pytest.raises(UserError, match="holds no prototypes"):
+        load_prototypes(tmp_path / "deep.toml")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nosuch\.jsonl"):
         read_labelled(tmp_path / "nosuch.jsonl")
@@ -133,6 +166,41 @@ def test_pairs_without_description_are_counted_not_judged(minilm: Embedder, labe
     validation = validate(minilm, load_calibration("minilm"), read_labelled(labelled))
     assert validation.families[0].unscored == 1
     assert validation.families[0].auroc is not None
+
+
+def test_leaks_that_were_not_scored_are_counted_and_named(labelled: Path) -> None:
+    with labelled.open("a") as file:
+        for leak, query, shown in ((1, "What is it?", ""), (1, "Who is it?", ""), (0, "", "A kite.")):
+            file.write(
+                json.dumps({"family": "toy", "query": query, "image_description": shown, "leak": leak}) + "\n"
+            )
+    done = run("audit.validate", labelled)
+    assert done.returncode == 0, done.stderr
+    (cells,) = [line.split() for line in done.stdout.splitlines() if line.startswith("toy ")]
+    assert cells[2:5] == ["15", "8", "3"]
+    assert (
+        "toy: 3 of 15 pairs, 2 of them leaking, were not scored and are in no figure: nothing is known of what the "
+        "image shows (2); the query is empty (1)"
+    ) in done.stdout
+    (family,) = json.loads(run("audit.validate", labelled, "--json").stdout)["families"]
+    assert (family["leaking"], family["unscored"], family["unscored_leaking"]) == (8, 3, 2)
+
+
+def test_a_family_of_which_nothing_is_scored_is_no_success(labelled: Path) -> None:
+    with labelled.open("a") as file:
+        file.write('{"family": "bare", "query": "What is it?", "image_description": "", "leak": 1}\n')
+    done = run("audit.validate", labelled)
+    assert done.returncode == 3
+    assert "Nothing was scored of bare" in done.stderr
+    assert "toy" in done.stdout
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, 1.5, -0.1, float("nan")])
+def test_a_false_discovery_rate_that_is_none_is_refused(minilm: Embedder, rate: float) -> None:
+    with pytest.raises(UserError, match="lies between 0 and 1"):
+        Auditor(minilm, load_calibration("minilm"), false_discovery_rate=rate)
+    with pytest.raises(UserError, match="lies between 0 and 1"):
+        score_pairs(["q"], ["d"], false_discovery_rate=rate)
 
 
 def test_a_family_of_the_fit_is_judged_without_its_own_coefficients() -> None:
@@ -238,6 +306,8 @@ def test_half_a_surrogate_pair_is_scored_like_any_text(minilm: Embedder, tmp_pat
     (pair,) = read_labelled(path)
     auditor = Auditor(minilm, load_calibration("minilm"))
     assert auditor.score([pair.query, "Who? \ud83d"], [pair.image_description, "A pistol. \ud800"])[1].leakage
+    pool = auditor.pool([pair.image_description, "A kite. \ud800"])
+    assert auditor.score(["Who? \ud83d"], ["A kite. \ud800"], pool=pool)[0].leakage
 
 
 def test_a_pair_of_a_named_picture_is_left_out_with_its_family_where_it_says_no_more(tmp_path: Path) -> None:
@@ -260,6 +330,9 @@ def test_rescoring_answers_a_line_in_with_an_audit_and_bad_lines_with_a_sentence
     assert done.returncode == 2
     assert "each a text" in done.stderr
     assert "Traceback" not in done.stderr
+    wrong = run("audit.rescore", pool, "--rate", "1.5")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: A false-discovery rate lies between 0 and 1, not at 1.5.\n"
 
 
 def test_a_pair_of_a_named_picture_is_left_out_with_its_topic_where_it_names_no_fold(tmp_path: Path) -> None:
