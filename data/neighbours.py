@@ -1,7 +1,7 @@
 """Which rows repeat a better one: exact up to 20,000 rows, beyond that by an approximate index.
 
-Rows are visited best first. A row that lies within the threshold of one already kept repeats it; every
-other row is kept. Both ways decide by true cosines; the index may only overlook a neighbour.
+Rows are visited best first. A row that is like one already kept, by its text, its picture or whatever else it
+is compared by, repeats it; every other row is kept. True cosines decide; the index may only overlook a neighbour.
 """
 
 from __future__ import annotations
@@ -25,29 +25,41 @@ CELL_ROWS, CELLS_SEARCHED = 500, 32  # rows to a cell of the index; cells looked
 TAUGHT_BY, ROUNDS = 30, 4  # rows per cell and rounds of k-means that lay the cells out
 
 
+class Likeness(NamedTuple):
+    """One way of being alike: two rows of `vectors`, (n, d) and unit, whose cosine is at least `threshold`.
+
+    `other_views`, (n, d), holds each row seen another way (a mirrored picture): the nearer view counts.
+    """
+
+    vectors: Vectors
+    threshold: float
+    other_views: Vectors | None = None
+
+    def cosines(self, rows: Rows, others: Rows) -> Vectors:
+        """(len(rows), len(others)) cosines, of the nearer view."""
+        against = self.vectors[others].T
+        cosines = self.vectors[rows] @ against
+        return cosines if self.other_views is None else np.maximum(cosines, self.other_views[rows] @ against)
+
+
 class Twin(NamedTuple):
-    """The kept row that another one repeats, and their cosine."""
+    """The kept row that another one repeats, their cosine, and the place of the likeness among those asked for."""
 
     row: int
     cosine: float
+    by: int = 0
 
 
 def find_repeats(
-    vectors: Vectors,
-    order: Sequence[int],
-    threshold: float,
-    other_views: Vectors | None = None,
-    exact_rows: int = EXACT_ROWS,
+    likenesses: Sequence[Likeness], order: Sequence[int], exact_rows: int = EXACT_ROWS
 ) -> dict[int, Twin]:
     """Row -> the kept row it repeats, for the rows in `order` (best first).
 
-    `vectors` is (n, d) with unit rows; two rows are near when their cosine is at least `threshold`.
-    `other_views`, (n, d), holds each row seen another way (a mirrored picture): the nearer view counts.
+    One decision over all likenesses, so that no row is lost to another that is lost itself. A row that is like
+    several kept ones is given the nearest by the earliest likeness.
     """
     rows = np.asarray(order, np.int64)
-    if len(rows) <= exact_rows:
-        return _exact(vectors, rows, threshold, other_views)
-    return _approximate(vectors, rows, threshold, other_views)
+    return _exact(likenesses, rows) if len(rows) <= exact_rows else _approximate(likenesses, rows)
 
 
 def nearest(vectors: Vectors, others: Vectors) -> tuple[Rows, Vectors]:
@@ -60,35 +72,32 @@ def nearest(vectors: Vectors, others: Vectors) -> tuple[Rows, Vectors]:
     return rows, cosines
 
 
-def _exact(vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None) -> dict[int, Twin]:
+def _exact(likenesses: Sequence[Likeness], rows: Rows) -> dict[int, Twin]:
     """Every row against every kept one, a block at a time."""
-    kept = np.zeros((len(rows), vectors.shape[1]), np.float32)
-    kept_rows: list[int] = []
+    kept: list[int] = []
     repeats: dict[int, Twin] = {}
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        before = len(kept_rows)
-        nearest, cosine = _nearest(_cosines(vectors, other_views, block, kept[:before]))
-        among = _cosines(vectors, other_views, block, vectors[block])
-        own: list[int] = []  # places within the block that are kept
+        before = len(kept)
+        others = np.concatenate([np.asarray(kept, np.int64), block])
+        cosines = [each.cosines(block, others) for each in likenesses]
         for place, row in enumerate(block.tolist()):
-            twin = Twin(kept_rows[nearest[place]], float(cosine[place])) if before else None
-            if own and (twin is None or among[place, own].max() > twin.cosine):
-                best = own[int(among[place, own].argmax())]
-                twin = Twin(int(block[best]), float(among[place, best]))
-            if twin is not None and twin.cosine >= threshold:
-                repeats[row] = twin
+            twin = _twin(likenesses, [each[place, : before + place] for each in cosines], others)
+            if twin is None:
+                kept.append(row)
                 continue
-            own.append(place)
-            kept[len(kept_rows)] = vectors[row]
-            kept_rows.append(row)
+            repeats[row] = twin
+            for each in cosines:
+                each[:, before + place] = -np.inf  # nobody repeats it
     return repeats
 
 
-def _cosines(vectors: Vectors, other_views: Vectors | None, rows: Rows, against: Vectors) -> Vectors:
-    """(len(rows), len(against)) cosines, of the nearer view."""
-    cosines = vectors[rows] @ against.T
-    return cosines if other_views is None else np.maximum(cosines, other_views[rows] @ against.T)
+def _twin(likenesses: Sequence[Likeness], cosines: Sequence[Vectors], others: Rows) -> Twin | None:
+    """The nearest of the others by the first likeness by which any is near; `cosines` has (m,) for each."""
+    for by, (likeness, each) in enumerate(zip(likenesses, cosines, strict=True)):
+        if len(each) and each[best := int(each.argmax())] >= likeness.threshold:
+            return Twin(int(others[best]), float(each[best]), by)
+    return None
 
 
 def _nearest(cosines: Vectors) -> tuple[Rows, Vectors]:
@@ -99,9 +108,7 @@ def _nearest(cosines: Vectors) -> tuple[Rows, Vectors]:
     return nearest, cosines[np.arange(len(cosines)), nearest]
 
 
-def _approximate(
-    vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None
-) -> dict[int, Twin]:
+def _approximate(likenesses: Sequence[Likeness], rows: Rows) -> dict[int, Twin]:
     """The same decisions over the neighbours that an index finds.
 
     A row with as many near neighbours as were looked at may have a kept twin beyond them: such rows, few
@@ -110,7 +117,7 @@ def _approximate(
     repeats: dict[int, Twin] = {}
     left = rows
     while True:
-        near = _near_neighbours(vectors, left, threshold, other_views)
+        near = _near_neighbours(likenesses, left)
         found = _visit(left, near)
         repeats |= found
         crowded = [row for row in left.tolist() if row not in repeats and near.crowded(row)]
@@ -118,13 +125,13 @@ def _approximate(
             break
         left = np.asarray(crowded, np.int64)
         if len(left) <= EXACT_ROWS:
-            repeats |= _exact(vectors, left, threshold, other_views)
+            repeats |= _exact(likenesses, left)
             break
-    return _repeat_kept_ones(vectors, rows, threshold, other_views, repeats)
+    return _repeat_kept_ones(likenesses, rows, repeats)
 
 
 def _repeat_kept_ones(
-    vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None, repeats: dict[int, Twin]
+    likenesses: Sequence[Likeness], rows: Rows, repeats: dict[int, Twin]
 ) -> dict[int, Twin]:
     """The repeats, those of a row that later came to repeat another decided anew against every kept row."""
     lost = np.asarray(
@@ -134,13 +141,19 @@ def _repeat_kept_ones(
     repeats = {row: twin for row, twin in repeats.items() if twin.row not in repeats}
     for some in np.split(lost, range(BLOCK, len(lost), BLOCK)):
         for others in np.split(kept, range(EXACT_ROWS, len(kept), EXACT_ROWS)):
-            nearest, cosine = _nearest(_cosines(vectors, other_views, some, vectors[others]))
-            for place in np.flatnonzero(cosine >= threshold):
-                twin = Twin(int(others[nearest[place]]), float(cosine[place]))
-                before = repeats.setdefault(int(some[place]), twin)
-                repeats[int(some[place])] = max(before, twin, key=lambda each: each.cosine)
+            for by, each in enumerate(likenesses):
+                nearest, cosine = _nearest(each.cosines(some, others))
+                for place in np.flatnonzero(cosine >= each.threshold):
+                    twin = Twin(int(others[nearest[place]]), float(cosine[place]), by)
+                    before = repeats.setdefault(int(some[place]), twin)
+                    repeats[int(some[place])] = min(before, twin, key=_foremost)
     alone = np.asarray([row for row in lost.tolist() if row not in repeats], np.int64)
-    return repeats | _exact(vectors, alone, threshold, other_views)
+    return repeats | _exact(likenesses, alone)
+
+
+def _foremost(twin: Twin) -> tuple[int, float]:
+    """Sorts twins: the earlier likeness first, then the nearer."""
+    return twin.by, -twin.cosine
 
 
 class _Near(NamedTuple):
@@ -160,31 +173,32 @@ def _visit(rows: Rows, near: _Near) -> dict[int, Twin]:
     for row in rows.tolist():
         twins = [twin for twin in near.of.get(row, ()) if twin.row in kept]
         if twins:
-            repeats[row] = max(twins, key=lambda twin: twin.cosine)
+            repeats[row] = min(twins, key=_foremost)
         else:
             kept.add(row)
     return repeats
 
 
-def _near_neighbours(vectors: Vectors, rows: Rows, threshold: float, other_views: Vectors | None) -> _Near:
+def _near_neighbours(likenesses: Sequence[Likeness], rows: Rows) -> _Near:
     """Candidates from an index over a random projection, confirmed by their true cosines."""
-    cells = _Cells(vectors, rows)
     near = _Near({}, set())
-    for views in (vectors,) if other_views is None else (vectors, other_views):
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            found = cells.search(views[block])
-            cosines = (vectors[found] @ views[block][:, :, None])[..., 0]
-            _note(near, block, found, cosines, threshold)
+    for by, (vectors, threshold, other_views) in enumerate(likenesses):
+        cells = _Cells(vectors, rows)
+        for views in (vectors,) if other_views is None else (vectors, other_views):
+            for start in range(0, len(rows), BLOCK):
+                block = rows[start : start + BLOCK]
+                found = cells.search(views[block])
+                cosines = (vectors[found] @ views[block][:, :, None])[..., 0]
+                _note(near, block, found, cosines, threshold, by)
     return near
 
 
-def _note(near: _Near, block: Rows, found: Rows, cosines: Vectors, threshold: float) -> None:
+def _note(near: _Near, block: Rows, found: Rows, cosines: Vectors, threshold: float, by: int) -> None:
     close = (cosines >= threshold) & (found != block[:, None]) & (found >= 0)
     for place, at in zip(*np.nonzero(close), strict=True):
         row, twin, cosine = int(block[place]), int(found[place, at]), float(cosines[place, at])
-        near.of.setdefault(row, []).append(Twin(twin, cosine))
-        near.of.setdefault(twin, []).append(Twin(row, cosine))
+        near.of.setdefault(row, []).append(Twin(twin, cosine, by))
+        near.of.setdefault(twin, []).append(Twin(row, cosine, by))
     near.full.update(block[close.sum(axis=1) >= NEIGHBOURS].tolist())
 
 

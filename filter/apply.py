@@ -16,7 +16,7 @@ from data.neighbours import Vectors
 from data.quality import Flaw
 from data.records import Audit, Pair, SubCategory
 from filter.balance import quotas, reject_surplus, with_shares
-from filter.duplicates import reject_alike_pictures, reject_repeated_pictures, reject_repeated_texts
+from filter.duplicates import fingerprints_gate, pictures_gate, reject_repeats, texts_gate
 from filter.gates import Evidence, apply_gates
 from filter.settings import BalanceSettings, FilterSettings
 
@@ -53,11 +53,14 @@ def filter_pairs(
     looks = _look(pairs, tools.folder)
     kept = apply_gates(pairs, _evidence(pairs, looks, settings, tools))
     vectors = tools.embedder.embed([f"{pair.instruction}\n{pair.image_description}" for pair in kept])
-    kept = reject_repeated_texts(kept, vectors, settings.near_duplicate)
-    kept = reject_repeated_pictures(kept, looks, settings.near_duplicate_image)
+    alike = [
+        texts_gate(vectors, settings.near_duplicate),
+        fingerprints_gate(looks, settings.near_duplicate_image),
+    ]
     if settings.image_embedder:
         pictures = _embed_pictures(kept, settings.image_embedder, tools.folder)
-        kept = reject_alike_pictures(kept, pictures, settings.near_duplicate_image_cosine)
+        alike.append(pictures_gate(pictures, settings.near_duplicate_image_cosine))
+    kept = reject_repeats(kept, alike)
     return reject_surplus(kept, vectors, target)
 
 

@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from data.fingerprints import Look, cosine_of_difference, mirrored
-from data.neighbours import Twin, Vectors, find_repeats
+from data.fingerprints import BITS, Look, cosine_of_difference, mirrored
+from data.neighbours import Likeness, Twin, Vectors, find_repeats
 from data.records import Check, Pair
 from filter.gates import STAGE
 
 
-def reject_repeated_texts(pairs: Sequence[Pair], vectors: Vectors, threshold: float) -> list[Pair]:
-    """The pairs in their order. `vectors` is (n, d): the embedding of each pair's query and description."""
-    repeats = find_repeats(vectors, best_first(pairs), threshold)
-    return _reject(pairs, repeats, "near_duplicate_text", threshold, "says the same as {} (cosine {:.2f})")
+class RepeatGate(NamedTuple):
+    """A likeness that stops the worse of two alike; `words` say it of the twin's id and the cosine."""
+
+    name: str
+    limit: float
+    likeness: Likeness
+    words: str
 
 
-def reject_repeated_pictures(
-    pairs: Sequence[Pair], looks: Sequence[Look], most_different: float
-) -> list[Pair]:
+def texts_gate(vectors: Vectors, threshold: float) -> RepeatGate:
+    """`vectors` is (n, d): the embedding of each pair's query and description."""
+    likeness = Likeness(vectors, threshold)
+    return RepeatGate("near_duplicate_text", threshold, likeness, "says the same as {} (cosine {:.2f})")
+
+
+def fingerprints_gate(looks: Sequence[Look], most_different: float) -> RepeatGate:
     """By perceptual fingerprint, mirrored too; `most_different` is the share of signs that may differ."""
-    order = [row for row in best_first(pairs) if looks[row].signs is not None]
-    if not order:
-        return list(pairs)
-    width = next(look.signs for look in looks if look.signs is not None).shape[0]
-    signs = np.zeros((len(pairs), width), np.float32)
-    for row in order:
-        signs[row] = looks[row].signs
-    threshold = cosine_of_difference(most_different)
-    repeats = find_repeats(signs, order, threshold, mirrored(signs))
-    return _reject(
-        pairs, repeats, "near_duplicate_image", threshold, "its picture is {}'s (fingerprint {:.2f})"
+    unseen = np.zeros(BITS, np.float32)  # like nothing
+    signs = np.array([unseen if look.signs is None else look.signs for look in looks], np.float32)
+    signs = signs.reshape(-1, BITS)
+    likeness = Likeness(signs, cosine_of_difference(most_different), mirrored(signs))
+    return RepeatGate(
+        "near_duplicate_image", likeness.threshold, likeness, "its picture is {}'s (fingerprint {:.2f})"
     )
 
 
-def reject_alike_pictures(pairs: Sequence[Pair], vectors: Vectors, threshold: float) -> list[Pair]:
+def pictures_gate(vectors: Vectors, threshold: float) -> RepeatGate:
     """By an image embedder: `vectors` is (n, d), one row per pair's picture."""
-    repeats = find_repeats(vectors, best_first(pairs), threshold)
-    return _reject(
-        pairs, repeats, "near_duplicate_image", threshold, "its picture shows {}'s (cosine {:.2f})"
-    )
+    likeness = Likeness(vectors, threshold)
+    return RepeatGate("near_duplicate_image", threshold, likeness, "its picture shows {}'s (cosine {:.2f})")
+
+
+def reject_repeats(pairs: Sequence[Pair], gates: Sequence[RepeatGate]) -> list[Pair]:
+    """The pairs in their order. Of two alike by any gate the better stays; none goes for one that goes itself."""
+    repeats = find_repeats([gate.likeness for gate in gates], best_first(pairs))
+    result = list(pairs)
+    for row, pair in enumerate(pairs):
+        if pair.rejected is None:
+            result[row] = _through(pair, gates, repeats.get(row), pairs)
+    return result
+
+
+def _through(pair: Pair, gates: Sequence[RepeatGate], twin: Twin | None, pairs: Sequence[Pair]) -> Pair:
+    """The pair with the checks of the gates it passes and of the one that stops it, if any."""
+    for gate in gates if twin is None else gates[: twin.by]:
+        pair = _with(pair, Check(gate=gate.name, passed=True, limit=gate.limit))
+    if twin is None:
+        return pair
+    gate, stays = gates[twin.by], pairs[twin.row].id
+    detail = gate.words.format(stays, twin.cosine)
+    check = Check(gate=gate.name, passed=False, score=round(twin.cosine, 4), limit=gate.limit, reason=detail)
+    return _with(pair, check).reject(STAGE, gate.name, detail, twin=stays)
 
 
 def best_first(pairs: Sequence[Pair]) -> list[int]:
@@ -65,23 +88,6 @@ def match_of(pair: Pair) -> float:
         return check.score
     attempts = pair.drawing.attempts if pair.drawing else ()
     return max((each.match for each in attempts if each.match is not None), default=0.0)
-
-
-def _reject(
-    pairs: Sequence[Pair], repeats: Mapping[int, Twin], gate: str, limit: float, words: str
-) -> list[Pair]:
-    result = list(pairs)
-    for row, pair in enumerate(pairs):
-        if pair.rejected is not None:
-            continue
-        if row not in repeats:
-            result[row] = _with(pair, Check(gate=gate, passed=True, limit=limit))
-            continue
-        stays, cosine = pairs[repeats[row].row].id, repeats[row].cosine
-        detail = words.format(stays, cosine)
-        check = Check(gate=gate, passed=False, score=round(cosine, 4), limit=limit, reason=detail)
-        result[row] = _with(pair, check).reject(STAGE, gate, detail, twin=stays)
-    return result
 
 
 def _with(pair: Pair, check: Check) -> Pair:

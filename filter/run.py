@@ -59,10 +59,13 @@ def main() -> int:
 def _filter(stage: Stage[Pair, Pair], pairs: list[Pair], folder: Path) -> None:
     """Bring the filter's rows up to date; by other settings aside, so that the old stay until the new are whole."""
     import asyncio
+    from shutil import rmtree
     from tempfile import TemporaryDirectory
 
     from data.stage import read_meta, run_stage
 
+    for left in folder.glob(".filter.*"):  # by a kill
+        rmtree(left)
     known = read_meta(folder, "filter")
     if known is not None and known.fingerprint == stage.fingerprint:
         asyncio.run(run_stage(stage, pairs, folder))
@@ -83,6 +86,11 @@ def _settings(folder: Path, arguments: argparse.Namespace) -> tuple[FilterSettin
     from filter.settings import BalanceSettings, FilterSettings
 
     meta = read_meta(folder, "filter")
+    if meta is None and arguments.size is None:
+        raise UserError(
+            f"{folder} has not been filtered yet, and only its profile says how: finish it by construct.run, or give "
+            "--size and whichever limits are not the defaults."
+        )
     known = meta.settings if meta else {"filter": {}, "balance": {}}
     changed: dict[str, dict[str, object]] = {"filter": {}, "balance": {}}
     for option, (section, _, _) in CHANGES.items():
@@ -134,16 +142,25 @@ def _conclude(folder: Path) -> None:
     from data.stage import read_stage
 
     table = Table(box=None, header_style="bold")
-    for heading in ("gate", "passed", "stopped", "rejected for it", "not judged", ""):
-        table.add_column(heading, justify="left" if heading in ("gate", "") else "right")
+    table.add_column("gate", no_wrap=True)
+    for heading in ("passed", "stopped", "rejected\nfor it", "not\njudged"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     pairs = list(read_stage(folder, "filter", Pair))
     for tally in tally_gates(pairs):
         counts = (tally.passed, tally.stopped, tally.rejected, tally.unjudged)
         table.add_row(tally.gate, *map(str, counts), tally.because)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # a reason may name a profile's [mllm]
     console.print(table)
     kept = sum(pair.rejected is None for pair in pairs)
-    console.print(f"kept {kept} of {len(pairs)}; rows in {folder / 'filter.jsonl'}", soft_wrap=True)
+    rows, report = folder / "filter.jsonl", folder / "report.html"
+    console.print(f"kept {kept} of {len(pairs)}; rows in {rows}", soft_wrap=True)
+    if report.exists() and report.stat().st_mtime_ns < rows.stat().st_mtime_ns:
+        console.print(
+            f"{report} and the benchmark still show the filter before this one: `python -m construct.run --stage "
+            f"build --run {folder} --profile PROFILE`, with the profile of this run, makes both anew.",
+            soft_wrap=True,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

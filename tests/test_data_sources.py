@@ -283,6 +283,16 @@ def test_a_folder_is_read_by_the_first_kind_of_file_that_fits_and_the_rest_is_no
     assert reasons[1:] == ["not read beside the data: more.tsv"]
 
 
+def test_what_a_folder_holds_packed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl.gz").write_bytes(b"packed")
+    with pytest.raises(UserError, match=r"train\.jsonl\.gz cannot be read as it is: unpack it first"):
+        read_source(str(tmp_path))
+    source = read(tmp_path / "test.jsonl", [{"query": "x"}])
+    assert source.notes == ()
+    (note,) = read_source(str(tmp_path)).notes
+    assert note.reason == "not read beside the data: train.jsonl.gz"
+
+
 def test_a_snapshot_of_the_hubs_cache_may_link_into_its_own_download(tmp_path: Path) -> None:
     download = tmp_path / "datasets--owner--name"
     snapshot = download / "snapshots/abc"
@@ -414,6 +424,41 @@ def test_a_mark_for_an_empty_cell_is_no_text(tmp_path: Path) -> None:
         "its description says that there is none": (("0", "1", "2"), "nan"),
         "it has no query": (("4",), "null"),
     }
+
+
+def test_what_a_spreadsheet_writes_for_a_broken_formula_is_no_query(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("query\n#NAME?\n<NA>\n#REF!\n#1 of what?\n")
+    source = read_source(str(tmp_path / "b.csv"))
+    assert [row.query for row in source.rows] == ["", "", "", "#1 of what?"]
+    assert [(note.reason, note.rows) for note in source.notes] == [("it has no query", ("0", "1", "2"))]
+
+
+def test_a_table_as_pandas_writes_it_is_read_row_by_row(tmp_path: Path) -> None:
+    columns = {"id": {"0": 7, "1": 8}, "question": {"0": "x", "1": "y"}}
+    found = read(tmp_path / "b.json", columns)
+    assert [(row.id, row.query) for row in found.rows] == [("7", "x"), ("8", "y")]
+    rows = {"7": {"question": "x"}, "8": {"question": "y"}}
+    assert read(tmp_path / "rows.json", rows).rows == found.rows
+
+
+def test_queries_that_are_joined_are_noted(tmp_path: Path) -> None:
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}
+    source = read(tmp_path / "b.json", [{"query": ["x", "y"]}, {"query": ["x"]}, {"query": [turn, turn]}])
+    assert [row.query for row in source.rows] == ["x\ny", "x", "x"]
+    (note,) = source.notes
+    assert "joined" in note.reason and note.rows == ("0",)
+
+
+def test_a_header_of_merged_cells_is_said(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["id", "text", None, "image"])
+    book.active.merge_cells("B1:C1")
+    book.active.append([None, "question", "caption", None])
+    book.save(tmp_path / "merged.xlsx")
+    (note,) = read_source(str(tmp_path / "merged.xlsx")).notes
+    assert "no name for column 3 in its first line" in note.reason
 
 
 def test_a_label_that_is_neither_true_nor_false_is_noted(tmp_path: Path) -> None:

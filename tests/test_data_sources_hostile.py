@@ -77,7 +77,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "scalar.json": (b'"hello"', "is not a table"),
     "numbers.json": (b"[1, 2]", "is not a table"),
     "ragged.json": (b'{"query": ["x", "y"], "image": ["a.png"]}', "equally long columns"),
-    "two.json": (b'{"a": [{"query": "x"}], "b": [{"query": "x"}]}', "is not a table"),
+    "two.json": (b'{"a": [{"query": "x"}], "b": [{"query": "x"}]}', r"several tables \(a, b\)"),
     "torn.json": (b'[{"query": "x"},\n{"query"', r"line 2"),
     "torn.jsonl": (b'{"query": "x"}\n{"query', "Line 2 of"),
     "list.jsonl": (b'{"query": "x"}\n["query"]\n', "Line 2 of .* is not a row"),

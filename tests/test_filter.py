@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from data.errors import UserError
 from data.fingerprints import fingerprint, look_at_picture, mirrored
 from data.llm.cache import ResponseCache
 from data.llm.chat import Asker
-from data.neighbours import find_repeats
+from data.neighbours import Likeness, find_repeats
 from data.prompts import load_prompt
 from data.quality import Flaw
 from data.records import Audit, Check, Pair, Span
@@ -170,11 +171,12 @@ def test_exact_and_approximate_search_find_the_same_repeats() -> None:
     vectors[500:520] = vectors[500] + 0.01 * vectors[500:520]  # more twins than the index looks at
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     order = random.permutation(3000).tolist()
-    exact = find_repeats(vectors, order, 0.9)
-    approximate = find_repeats(vectors, order, 0.9, exact_rows=0)
+    by = [Likeness(vectors, 0.9)]
+    exact = find_repeats(by, order)
+    approximate = find_repeats(by, order, exact_rows=0)
     assert len(exact) > 900
     assert len(exact.keys() ^ approximate.keys()) <= 0.01 * len(exact)
-    assert find_repeats(vectors, order, 0.9, exact_rows=0) == approximate
+    assert find_repeats(by, order, exact_rows=0) == approximate
 
 
 def test_no_row_repeats_one_that_is_itself_left_out() -> None:
@@ -189,11 +191,39 @@ def test_no_row_repeats_one_that_is_itself_left_out() -> None:
     edges = [np.eye(64)[0], np.cos(0.42) * np.eye(64)[0] + np.sin(0.42) * np.eye(64)[1]]  # 24 degrees apart
     rows = [edges[0], *cluster(-2), edges[1], *cluster(27.5), *random.normal(0, 1, (400, 64))]
     vectors = np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
-    exact = find_repeats(vectors, range(len(rows)), 0.9)
-    found = find_repeats(vectors, range(len(rows)), 0.9, exact_rows=0)
+    exact = find_repeats([Likeness(vectors, 0.9)], range(len(rows)))
+    found = find_repeats([Likeness(vectors, 0.9)], range(len(rows)), exact_rows=0)
     assert found.keys() == exact.keys()
     assert not {twin.row for twin in found.values()} & found.keys()
     assert all(twin.cosine >= 0.9 for twin in found.values())
+
+
+def test_repeats_by_text_and_by_picture_are_one_decision() -> None:
+    """Best first by hand: a row goes for the nearest kept row by text, else by picture, else it is kept."""
+    pytest.importorskip("faiss")
+    random = np.random.default_rng(1)
+    texts, pictures = (random.standard_normal((600, 64)).astype(np.float32) for _ in range(2))
+    for vectors in (texts, pictures):
+        of = random.permutation(600)  # chains: a repeat is repeated itself, by the other likeness too
+        for row, source in zip(of[1::2], of[::2], strict=True):
+            vectors[row] = vectors[source] + 0.3 * vectors[row]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = random.permutation(600).tolist()
+    kept: list[int] = []
+    wanted: dict[int, tuple[int, int]] = {}
+    for row in order:
+        for by, vectors in enumerate((texts, pictures)):
+            cosines = vectors[kept] @ vectors[row] if kept else np.zeros(0)
+            if kept and cosines.max() >= 0.9:
+                wanted[row] = (kept[int(cosines.argmax())], by)
+                break
+        else:
+            kept.append(row)
+    likenesses = [Likeness(texts, 0.9), Likeness(pictures, 0.9)]
+    assert len(wanted) > 300
+    for exact_rows in (1000, 0):
+        found = find_repeats(likenesses, order, exact_rows)
+        assert {row: (twin.row, twin.by) for row, twin in found.items()} == wanted
 
 
 def run_filter(pairs: list[Pair], folder: Path, embedder: Embedder, **settings: object) -> list[Pair]:
@@ -232,6 +262,27 @@ def test_of_two_near_duplicates_the_better_one_stays_and_the_other_points_to_it(
     assert [each.rejected.twin for each in through if each.rejected] == ["second", "trip"]
     figures = through[0].check("near_duplicate_text")
     assert figures is not None and figures.score is not None and figures.score > 0.88 == figures.limit
+
+
+def test_no_pair_is_lost_to_one_that_is_lost_itself(tmp_path: Path, minilm: Embedder) -> None:
+    drawing(9).save(tmp_path / "ride.png")
+    ImageOps.mirror(drawing(9)).save(tmp_path / "cup.png")
+    asks = {"instruction": "Where should I put this on the table?", "image_description": "A red cup."}
+    shows = {"instruction": "When does it leave?", "image_description": "A train on a bridge."}
+    pairs = [
+        pair("same text", 0.2, **asks, image_path="other.png"),
+        pair("text and picture", 0.15, **asks, image_path="cup.png"),
+        pair("same picture", 0.1, **shows, image_path="ride.png"),
+    ]
+    through = run_filter(pairs, tmp_path, minilm)
+    assert reasons(through) == [None, "near_duplicate_image", None]
+    stopped = through[1]
+    assert stopped.rejected and stopped.rejected.twin == "same picture"
+    verdicts = [
+        check and check.passed
+        for check in map(stopped.check, ("near_duplicate_text", "near_duplicate_image"))
+    ]
+    assert verdicts == [True, False]
 
 
 def test_words_in_a_picture_that_repeat_the_query_are_caught(tmp_path: Path, minilm: Embedder) -> None:
@@ -407,16 +458,26 @@ def test_the_filter_alone_runs_again_by_other_settings(tmp_path: Path) -> None:
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "filter.run", str(tmp_path), "--read-pictures", "off", *options]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        narrow = os.environ | {"COLUMNS": "80"}
+        return subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=narrow
+        )
 
+    (tmp_path / ".filter.killed").mkdir()
     done = run("--max-leakage", "0.05")
     assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob(".filter.*"))
     assert "kept 4 of 15" in done.stdout and "leak_in_image" in done.stdout
+    assert "near_duplicate_text " in done.stdout and "near_duplicate_image " in done.stdout  # none is cut
+    assert "no [mllm]" in done.stdout  # and no bracket taken for markup
     again = run()
     assert "kept 4 of 15" in again.stdout and "nothing left to do" in again.stderr  # the settings stay
     wrong = run("--max-leakage", "5")
     assert wrong.returncode == 2
     assert wrong.stderr == "error: --max-leakage: Input should be less than or equal to 1.\n"
+    (tmp_path / "filter.meta.json").unlink()
+    unknown = run()
+    assert unknown.returncode == 2 and "has not been filtered yet" in unknown.stderr
 
 
 def test_a_filter_that_fails_leaves_the_finished_one(tmp_path: Path) -> None:

@@ -136,9 +136,14 @@ def read_xlsx(path: Path) -> Table:
             for cells in lines:
                 yield dict(zip(columns, cells, strict=False))
 
-    remarks = (
+    remarks: tuple[str, ...] = (
         (f"of {path.name} the first sheet was read, and not the others: {shown(unread)}",) if unread else ()
     )
+    # The first may be an index.
+    unnamed = [name for name, cell in zip(columns[1:], header[1:], strict=True) if cell in (None, "")]
+    if unnamed:
+        remarks += (f"{path.name} has no name for {shown(unnamed)} in its first line: are cells merged there? The "
+                    "second line was read as data",)  # fmt: skip
     return Table(path.stem, path.parent, columns, rows, remarks + doubles(path, header, columns))
 
 

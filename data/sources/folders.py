@@ -66,7 +66,7 @@ def table_groups(source: str) -> Iterator[list[Openable]]:
 
 
 def _folder_groups(folder: Path) -> Iterator[list[Openable]]:
-    files = _files(folder, (*READERS, *SUFFIXES))
+    files = _files(folder, (*READERS, *SUFFIXES, *REFUSED))
     saved = [path for path in files if path.name == "state.json"]
     shards = {shard for state in saved for shard in _shards(state)}
     arrows = [path for path in files if path.suffix == ".arrow" and path in shards]
@@ -75,15 +75,16 @@ def _folder_groups(folder: Path) -> Iterator[list[Openable]]:
     kinds = [[path for path in rest if path.suffix.lower() == suffix] for suffix in READERS]
     for group in (arrows, listed, *kinds):
         if group:
-            yield without_calibration(
-                [
-                    Openable(path.relative_to(folder).as_posix(), partial(_inside, folder, path))
-                    for path in group
-                ]
-            )
+            yield without_calibration(_openables(folder, group))
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if images:
         yield [Openable("", partial(_captioned, folder, images))]
+    if refused := [path for path in files if path.suffix.lower() in REFUSED]:
+        yield _openables(folder, refused)  # each says why it is not read
+
+
+def _openables(folder: Path, files: list[Path]) -> list[Openable]:
+    return [Openable(path.relative_to(folder).as_posix(), partial(_inside, folder, path)) for path in files]
 
 
 def _shards(state: Path) -> list[Path]:

@@ -19,7 +19,9 @@ from data.sources.columns import Columns, Raw, cell, clean, text_of, truth_of
 from data.sources.paths import ImageFolders, find_image, image_folders
 from data.sources.tables import Table
 
-NOTHING = ("", "nan", "none", "null", "n/a")  # what tools write into an empty cell of text
+# What tools write into an empty cell of text, and spreadsheets into one that they took for a formula.
+NOTHING = ("", "nan", "none", "null", "n/a", "<na>", "#n/a",
+           "#name?", "#null!", "#num!", "#ref!", "#value!", "#div/0!")  # fmt: skip
 
 
 class SourceRow(Record):
@@ -117,12 +119,15 @@ def _rows(
 
 def _row(raw: Raw, identity: str, columns: Columns, where: ImageFolders, notes: Notes) -> SourceRow:
     image = find_image(cell(raw, columns.image), where)
-    query = text_of(cell(raw, columns.query))
+    asked = cell(raw, columns.query)
+    query = text_of(asked)
     description = text_of(cell(raw, columns.image_description)) or None
     safety = text_of(cell(raw, columns.is_safe))
     is_safe = truth_of(safety)
     if image.problem:
         notes.add(image.problem, identity, image.key)
+    if isinstance(asked, (list, tuple)) and sum(isinstance(each, str) for each in asked) > 1:
+        notes.add("its query is a list of several texts: they were joined", identity, query)
     if query.lower() in NOTHING:
         notes.add("it has no query", identity, query)
         query = ""

@@ -4,6 +4,7 @@ Shapes of JSON that are tables, beside one object a line:
 
     [{"id": 1, "query": "..."}, ...]      {"1": {"query": "..."}, ...}      {"data": [...], "version": 2}
     {"query": ["...", ...], "image": ["...", ...]}      one list per column, as many entries in each
+    {"query": {"0": "...", ...}, "image": {"0": "...", ...}}      the same as pandas writes it, by row number
 
 A table is read twice: once to check every line and to learn the columns, once for its rows, so that a
 million rows are never held as they lie in the file.
@@ -80,6 +81,8 @@ def read_json(path: Path) -> Table:
     if value is None:
         return read_jsonl(path)
     found = rows_of(value)
+    if found is None and len(tables := _lists_of_rows(value)) > 1:
+        raise UserError(f"{path} holds several tables ({shown(tables)}): save each as a file of its own.")
     if found is None:
         raise UserError(
             f"{path} is not a table: it needs a JSON list of rows, a dict of rows or of equally long columns, "
@@ -131,8 +134,11 @@ def rows_of(value: object, depth: int = 0) -> list[object] | None:
         if inner is not None:
             return inner
     if all(isinstance(row, dict) for row in value.values()):
+        numbers = {tuple(cells) for cells in value.values()}
+        if len(numbers) == 1 and all(number.isdigit() for number in numbers.pop()):
+            return _transposed({name: list(cells.values()) for name, cells in value.items()})
         return [{"id": key, **row} for key, row in value.items()]
-    lists = [rows for rows in value.values() if isinstance(rows, list) and rows_of(rows)]
+    lists = [value[key] for key in _lists_of_rows(value)]
     if not lists and all(isinstance(cells, list) for cells in value.values()):
         return _transposed(value)
     return None if len(lists) > 1 else lists[0] if lists else [value]
@@ -149,11 +155,14 @@ def _lists_beside(value: object, found: list[object]) -> list[str]:
     """Lists of rows in the file beside the one that was taken."""
     if not isinstance(value, dict) or not any(rows is found for rows in value.values()):
         return []
-    return [
-        key
-        for key, rows in value.items()
-        if isinstance(rows, list) and rows and rows is not found and rows_of(rows)
-    ]
+    return [key for key in _lists_of_rows(value) if value[key] is not found]
+
+
+def _lists_of_rows(value: object) -> list[str]:
+    """The keys of a JSON object that hold a list of rows each."""
+    if not isinstance(value, dict):
+        return []
+    return [key for key, rows in value.items() if isinstance(rows, list) and rows_of(rows)]
 
 
 def read_jsonl(path: Path) -> Table:

@@ -28,13 +28,13 @@ MOST_EXPONENT = 1.2
 def measure(rows: int) -> dict[str, float]:
     """One size, in this process."""
     sys.path.insert(0, str(REPOSITORY))
-    from data.neighbours import find_repeats
+    from data.neighbours import Likeness, find_repeats
 
     vectors, planted = make_vectors(rows)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, not from making the vectors
     wall, cpu = time.perf_counter(), time.process_time()
-    repeats = find_repeats(vectors, list(range(rows)), THRESHOLD)
+    repeats = find_repeats([Likeness(vectors, THRESHOLD)], list(range(rows)))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resident("VmHWM")
     found = sum(row in repeats for row in planted)
