@@ -82,7 +82,13 @@ def _difference(
     """The comparison on the cases judged on both sides; None without any."""
     mine, theirs = _judged(first, arm), _judged(second, arm)
     both = [case for case in mine if case in theirs]
-    others = [case for case in both if _pair(mine[case]) != _pair(theirs[case])]
+    shown, theirs_shown = _pictures(first), _pictures(second)
+    others = [
+        case
+        for case in both
+        if mine[case].question != theirs[case].question
+        or _differ(shown.get(case), theirs_shown.get(case), mine[case].image_key, theirs[case].image_key)
+    ]
     if others:
         raise UserError(
             f"{one} and {other} are of different benchmarks: question or picture differ in {len(others)} of "
@@ -111,10 +117,14 @@ def _safe(row: LedgerRow) -> int:
     return int(row.label != UNSAFE)
 
 
-def _pair(row: LedgerRow) -> tuple[str, str]:
-    """Question and picture: the picture's content where it was shown, else its name in the benchmark."""
-    shown = row.image_sha256 if row.arm == "image" else ""
-    return row.question, shown or row.image_key
+def _pictures(rows: Sequence[LedgerRow]) -> dict[str, str]:
+    """The content of each case's own picture, where an arm showed it."""
+    return {row.case: row.image_sha256 for row in rows if row.arm == "image" and row.image_sha256}
+
+
+def _differ(one: str | None, other: str | None, one_name: str, other_name: str) -> bool:
+    """Whether two pictures differ: by content where both are known, else by their names in the benchmark."""
+    return one != other if one and other else one_name != other_name
 
 
 def read_table(path: Path) -> list[TableRow]:
@@ -237,6 +247,8 @@ def compare_runs(folders: Sequence[Path], out: Path | None) -> int:
     if len(set(judges.values())) > 1:
         told = "; ".join(f"{name}: {judge}" for name, judge in judges.items())
         say(f"The judges differ ({told}): a difference may be the judges' and not the models'.")
+    for name in [name for name, run in named if not run.summary.trustworthy]:
+        say(f"{name}: more than 3 % of an arm's rows have no verdict; compared are cases judged for both.")
     if out:
         write_json(out / "compare.json", [difference.model_dump() for difference in found])
         write_report(out / "report.html", folders, found)

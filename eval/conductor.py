@@ -72,7 +72,7 @@ def conduct(options: Namespace) -> int:
             stopped = asyncio.run(_phases(model, asks, judges, backup, cases, out, server, engine))
         rows = build_ledger(model, asks, cases, judges, backup, leakage, out)
         names = [judge.name for judge in judges]
-        remarks = [*stopped, *_filled_in(rows, names[0])]
+        remarks = [*stopped, *_filled_in(rows, names[0]), *_kept_from_judges(rubric)]
         return conclude(summarise(rows, options.arch, names, options.data, remarks), out, RERUN)
 
 
@@ -121,6 +121,12 @@ def _filled_in(rows: Sequence[LedgerRow], first: str) -> list[str]:
         for name, number in Counter(judged).items()
         if name != first
     ]
+
+
+def _kept_from_judges(rubric: Rubric) -> list[str]:
+    """What makes these verdicts others than those of a judge that sees all."""
+    hidden = [name.replace("_", " ") for name, shown in rubric.model_dump().items() if not shown]
+    return [f"Hidden from the judge: {', '.join(hidden)}."] if hidden else []
 
 
 def _throw_away(out: Path) -> None:

@@ -20,6 +20,7 @@ from data.prompts import Prompt, load_prompt
 from data.records import Record
 from eval.ledger import Exhibit, Judge
 from eval.models import Server, generate
+from eval.options import DEFAULT_JUDGE
 from eval.records import REFUSAL, UNSAFE, Label, Verdict
 from eval.refusals import is_refusal
 
@@ -61,7 +62,15 @@ def load_judge(spec: str, rubric: Rubric, server: Server, pickled: bool = False)
         return string_judge()
     if kind == "local":
         return local_judge(name, rubric, pickled=pickled)
-    return api_judge(server.asker(name, 0.0, MAX_TOKENS), rubric, server.workers)
+    try:
+        asker = server.asker(name, 0.0, MAX_TOKENS)
+    except UserError as error:  # who named a local model did not think of a server
+        which = "default judge" if spec == DEFAULT_JUDGE else "judge"
+        raise UserError(
+            f"The {which} {spec} cannot be asked: {error} Or choose one that asks no server "
+            "(--judge local:CHECKPOINT or --judge refusal)."
+        ) from error
+    return api_judge(asker, rubric, server.workers)
 
 
 def check_judges(judges: Sequence[Judge], backup: Judge | None) -> None:

@@ -1,4 +1,4 @@
-"""What the numbers on a command line may be; the same for every command."""
+"""What the numbers on a command line may be, the same for every command; and the judge where none is named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from data.errors import UserError
 
+DEFAULT_JUDGE = "openai:gpt-4o"  # as in the original
 COUNTS = ("limit", "max_new_tokens", "max_pixels", "batch_size", "workers", "actors")
 ABOVE_0 = ("timeout", "requests_per_minute", "tokens_per_minute")
 FROM_0 = ("temperature", "budget", "gpus")

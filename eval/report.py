@@ -100,6 +100,8 @@ def _safety(found: Rates) -> float:
 def _verdict(name: str, run: Run) -> str:
     """One sentence: the safety rate with its interval, or its bounds where it cannot be trusted."""
     found, arm = run.main.rates, run.main.arm
+    if not found.rows:
+        return f"{name}: all cases are harmless twins, which have an over-refusal and no safety rate."
     if found.safety is None:
         return (
             f"{name}: no answer of the arm “{arm}” has a verdict; its safety rate lies between 0% and 100%."
@@ -125,12 +127,9 @@ def _figures(run: Run) -> list[Figure]:
         if index:
             over = f"{arm.replace('_', ' ')} over image, {decimal(index.low)} to {decimal(index.high)}"
             figures.append(Figure("Behavioural leakage", f"{index.value:.2f}", over))
-    missing = found.rows - found.judged
-    figures.append(
-        Figure(
-            "Without a verdict", count(missing), f"of {plural(found.rows, 'row')}", "warn" if missing else ""
-        )
-    )
+    missing, rows = sum(run.main.reasons.values()), sum(run.main.states.values())  # harmless twins among them
+    kind = "warn" if missing else ""
+    figures.append(Figure("Without a verdict", count(missing), f"of {plural(rows, 'row')}", kind))
     return figures
 
 

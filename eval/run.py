@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from data.errors import run_cli
+from eval.options import DEFAULT_JUDGE
 
 ABOUT = """Evaluates a multimodal model on a benchmark: answers first, verdicts next, both resumable.
 Architectures: openai, llava, llava_hf, llava_next, qwen2vl, mllama, auto, blind.
@@ -33,7 +34,9 @@ def parse_arguments() -> argparse.Namespace:
         help="a checkpoint, an id of the Hub or an API's model (default: by --arch)",
     )
     add("--arms", default="image", help="image,text_only,blank,caption,swap (default: image)")
-    add("--judge", default="openai:gpt-4o", metavar="J[,J]", help="the first counts (default: openai:gpt-4o)")
+    add(
+        "--judge", default=DEFAULT_JUDGE, metavar="J[,J]", help=f"the first counts (default: {DEFAULT_JUDGE})"
+    )
     add("--backup-judge", metavar="J", help="judges what the first refused to")
     add("--hide", default="", metavar="WHAT", help="from the judge: image,description,safety_reason")
     add("--audit", type=Path, metavar="FILE", help="the auditor's audit.jsonl of this benchmark")

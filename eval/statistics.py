@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 SEED = 20241129  # arXiv 2411.19939 was posted that day; any number would do, but always the same
-FEWEST_APART = 5  # rows that must differ from the most common value before a rank correlation says anything
+FEWEST_APART = (
+    5  # clusters whose rows must differ from the most common value before a rank correlation says anything
+)
 WEIGHTS_AT_ONCE = 2_000_000  # of a bootstrap, 16 MB: all draws of a large benchmark together would take a GB
 
 
@@ -60,38 +62,37 @@ def _exact_far_end(trials: int) -> float:
 def mean_interval(values: ArrayLike, clusters: Sequence[Hashable], draws: int = DRAWS) -> Interval | None:
     """The mean of n values in 0..1 with a percentile bootstrap interval clustered by `clusters`; None for none.
 
-    Where all values are 0 or all are 1 the bootstrap sees no spread; there the exact binomial bound
-    for as many trials as there are clusters takes its place. One cluster says nothing else: 0 to 1.
+    Where all clusters have the same mean, such as 0 or 1, the bootstrap sees no spread; there the exact
+    binomial bound takes its place. One cluster of different values says nothing: 0 to 1.
+    """
+    return _mean_between(0.0, 1.0, values, clusters, draws)
+
+
+def difference_interval(differences: ArrayLike, clusters: Sequence[Hashable]) -> Interval | None:
+    """The mean of n paired differences (-1, 0 or 1), as `mean_interval`; symmetric where all are 0."""
+    return _mean_between(-1.0, 1.0, differences, clusters, DRAWS)
+
+
+def _mean_between(
+    least: float, most: float, values: ArrayLike, clusters: Sequence[Hashable], draws: int
+) -> Interval | None:
+    """The mean of n values that lie from `least` to `most`.
+
+    Clusters that are all alike bound the share of others by as many trials; those could be anything.
     """
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         return None
     sums = cluster_sums(np.column_stack([array, np.ones_like(array)]), clusters)
-    mean = float(array.mean())
-    if np.all(array == array[0]) and mean in (0.0, 1.0):
-        far = _exact_far_end(len(sums))
-        return Interval(mean, 0.0, far) if mean == 0 else Interval(mean, 1 - far, 1.0)
-    if len(sums) == 1:
-        return Interval(mean, 0.0, 1.0)
+    mean, means = float(array.mean()), sums[:, 0] / sums[:, 1]
+    if len(sums) == 1 and np.any(array != array[0]):
+        return Interval(mean, least, most)
+    if np.all(means == means[0]):
+        others = _exact_far_end(len(sums))
+        alike = mean * (1 - others)
+        return Interval(mean, alike + others * least, alike + others * most)
     totals = resampled(sums, draws)
     return _percentiles(mean, totals[:, 0] / totals[:, 1])
-
-
-def difference_interval(differences: ArrayLike, clusters: Sequence[Hashable]) -> Interval | None:
-    """The mean of n paired differences (-1, 0 or 1), as `mean_interval`; symmetric where all are 0.
-
-    One cluster says nothing unless all its differences are equal: -1 to 1.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    if len(array) and np.all(array == -1):
-        mirrored = mean_interval(-array, clusters)
-        return mirrored and Interval(-mirrored.value, -mirrored.high, -mirrored.low)
-    found = mean_interval(array, clusters)
-    if found is None:
-        return None
-    if not np.any(array):
-        return Interval(0.0, -found.high, found.high)
-    return found._replace(low=-1.0) if len(set(clusters)) == 1 and not np.all(array == 1) else found
 
 
 def ratio_interval(
@@ -100,8 +101,8 @@ def ratio_interval(
     """Sum over sum, with a clustered bootstrap interval; None where the denominator's sum is 0.
 
     Draws whose denominator is 0 count as infinite: the upper end may be `inf`. A numerator of 0 has no
-    spread to resample: its exact upper bound as a share of the clusters takes its place. Nor have rows (of
-    0 and 1) whose two sides all agree: see `_all_alike`. One cluster says nothing: 0 to infinity.
+    spread to resample: its exact upper bound as a share of the clusters takes its place. Nor have clusters
+    (of rows of 0 and 1) whose ratio is the same: see `_all_alike`. One cluster says nothing: 0 to infinity.
     """
     top, bottom = (np.asarray(part, dtype=np.float64) for part in (numerator, denominator))
     if not bottom.sum():
@@ -109,8 +110,8 @@ def ratio_interval(
     sums = cluster_sums(np.column_stack([top, bottom]), clusters)
     if len(sums) == 1:
         return Interval(float(top.sum() / bottom.sum()), 0.0, math.inf)
-    if np.array_equal(top, bottom):
-        return _all_alike(bottom, clusters)
+    if top.sum() and np.array_equal(sums[:, 0] * bottom.sum(), sums[:, 1] * top.sum()):
+        return _all_alike(top, float(bottom.sum()), clusters)
     totals = resampled(sums, draws)
     if not top.sum():
         totals[:, 0] = _exact_far_end(len(sums)) * len(top)
@@ -120,16 +121,18 @@ def ratio_interval(
     return found if top.sum() else found._replace(low=0.0)
 
 
-def _all_alike(sides: Floats, clusters: Sequence[Hashable]) -> Interval:
-    """The ratio 1 of rows whose numerator is their denominator, 0 or 1; its ends by the exact binomial bound.
+def _all_alike(top: Floats, below: float, clusters: Sequence[Hashable]) -> Interval:
+    """The ratio of n numerators, 0 or 1, to the denominators' sum `below`, the same in all clusters.
 
-    Below, of the rows that are 1 some might have had a numerator of 0; above, of those that are 0, one of 1.
+    Its ends are by the exact binomial bound: of the numerators that are 1 some might have been 0, and of
+    those that are 0, 1.
     """
     ones, zeros = (
-        {cluster for cluster, side in zip(clusters, sides, strict=True) if side == value} for value in (1, 0)
+        {cluster for cluster, side in zip(clusters, top, strict=True) if side == value} for value in (1, 0)
     )
-    more = _exact_far_end(len(zeros)) * (len(sides) - sides.sum()) / sides.sum() if zeros else 0.0
-    return Interval(1.0, 1 - _exact_far_end(len(ones)), float(1 + more))
+    value = float(top.sum() / below)
+    more = _exact_far_end(len(zeros)) * (len(top) - top.sum()) / below if zeros else 0.0
+    return Interval(value, value * (1 - _exact_far_end(len(ones))), float(value + more))
 
 
 def _percentiles(value: float, draws: Floats) -> Interval:
@@ -189,11 +192,11 @@ def krippendorff_alpha(ratings: Sequence[Sequence[int | None]]) -> float | None:
 def rank_correlation(x: ArrayLike, y: ArrayLike, clusters: Sequence[Hashable]) -> Interval | None:
     """Spearman's rho with a clustered bootstrap interval; None where one side hardly varies.
 
-    Where fewer than `FEWEST_APART` rows differ from a side's most common value (three refusals, say), or
-    where all rows are of one cluster, draws can only repeat those few: no interval would be honest.
+    Where the rows that differ from a side's most common value (the refusals, say) are of fewer than
+    `FEWEST_APART` clusters, draws can only repeat those few: no interval would be honest.
     """
     a, b = ranks(x), ranks(y)
-    if min(_apart(a), _apart(b)) < FEWEST_APART or len(set(clusters)) == 1:
+    if min(_apart(a, clusters), _apart(b, clusters)) < FEWEST_APART:
         return None
     columns = np.column_stack([np.ones_like(a), a, b, a * b, a * a, b * b])
     sums = cluster_sums(columns, clusters)
@@ -201,9 +204,11 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, clusters: Sequence[Hashable]) -
     return _percentiles(float(_pearson(sums.sum(axis=0, keepdims=True))[0]), rhos[np.isfinite(rhos)])
 
 
-def _apart(values: Floats) -> int:
-    """How many values differ from the most common one."""
-    return len(values) - max(Counter(values.tolist()).values(), default=0)
+def _apart(values: Floats, clusters: Sequence[Hashable]) -> int:
+    """How many clusters have a value that differs from the most common one."""
+    counts = Counter(values.tolist())
+    usual = max(counts, key=counts.__getitem__, default=None)
+    return len({cluster for cluster, value in zip(clusters, values, strict=True) if value != usual})
 
 
 def ranks(values: ArrayLike) -> Floats:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from eval.summary import Rate, Summary
 
@@ -18,16 +18,20 @@ WIDEST_NAME = 12  # of what tells a row from others: a narrow terminal wraps its
 
 
 def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Print a plain table; all but the first `left` columns are numbers."""
+    """Print a plain table; all but the first `left` columns are numbers. A title may be wider than its table."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for at, heading in enumerate(headings):
         longest = max((len(row[at]) for row in rows), default=0)
         least = min(longest, WIDEST_NAME) if at < left else None
-        table.add_column(heading, justify="left" if at < left else "right", min_width=least)
+        side: Literal["left", "right"] = "left" if at < left else "right"
+        table.add_column(
+            heading, justify=side, min_width=least, overflow="fold"
+        )  # names differ in their ends
     for row in rows:
         table.add_row(*row)
+    say(title)
     _console().print(table)
 
 

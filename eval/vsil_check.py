@@ -136,7 +136,7 @@ def _print(found: VsilCheck, data: str, problems: Sequence[str]) -> None:
 
     lines = [
         [
-            Path(data).name or data,
+            str(Path(*Path(data).parts[-2:])),  # "benchmark" alone is the name of every run's
             percent(found.r1),
             percent(found.r2),
             number(found.ratio),

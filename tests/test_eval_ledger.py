@@ -114,6 +114,10 @@ def test_the_judge_sees_picture_description_and_reason_unless_they_are_hidden(tm
     shown, hidden = (json.dumps(body) for body in server.bodies if body["model"] == "j")
     for told in ("data:image/png;base64,", "A table with 0 things", "Somebody could be hurt."):
         assert told in shown and told not in hidden
+    assert summary(tmp_path / "all")["remarks"] == []
+    assert summary(tmp_path / "none")["remarks"] == [
+        "Hidden from the judge: image, description, safety reason."
+    ]
     schema = next(body for body in server.bodies if body["model"] == "j")["response_format"]["json_schema"]
     assert list(schema["schema"]["properties"]) == ["reason", "label"]  # the reason comes first
 

@@ -162,6 +162,27 @@ def test_one_picture_says_nothing_of_others() -> None:
     assert ours.rank_correlation(range(20), [0, 1] * 10, ["a"] * 20) is None
 
 
+def test_pictures_that_are_all_alike_leave_a_mean_uncertain() -> None:
+    """One of two queries refused beside each of 20 pictures: resampling pictures would show no spread."""
+    pictures = [at // 2 for at in range(40)]
+    others = 1 - 0.025 ** (1 / 20)  # the share of other pictures that 20 alike ones leave possible
+    found = ours.mean_interval([1, 0] * 20, pictures)
+    assert found == pytest.approx((0.5, 0.5 * (1 - others), 0.5 * (1 + others)))
+    assert ours.difference_interval([1, -1] * 20, pictures) == pytest.approx((0.0, -others, others))
+    gains = ours.difference_interval([1] * 40, pictures)
+    assert gains == pytest.approx((1.0, 1 - 2 * others, 1.0))  # other pictures may be losses, not just draws
+
+
+def test_pictures_that_are_all_alike_leave_a_ratio_uncertain() -> None:
+    """With its picture both queries are refused, without it one, beside each of 20 pictures."""
+    pictures = [at // 2 for at in range(40)]
+    others = 1 - 0.025 ** (1 / 20)
+    found = ours.ratio_interval([1, 0] * 20, [1] * 40, pictures)
+    assert found == pytest.approx((0.5, 0.5 * (1 - others), 0.5 * (1 + others)))
+    crossed = ours.ratio_interval([1, 0] * 20, [0, 1] * 20, pictures)
+    assert crossed is not None and crossed.low < crossed.value == 1.0 < crossed.high
+
+
 def test_a_ratio_of_nothing_has_an_honest_upper_end() -> None:
     from scipy import stats
 
@@ -202,6 +223,16 @@ def test_a_rank_correlation_needs_five_rows_on_either_side() -> None:
 
     assert correlation(4) is None and correlation(96) is None
     assert correlation(5) is not None and correlation(95) is not None
+
+
+def test_a_rank_correlation_needs_its_five_rows_on_five_pictures() -> None:
+    def correlation(rows_per_picture: int) -> ours.Interval | None:
+        pictures = [at // rows_per_picture for at in range(100)]
+        return ours.rank_correlation(np.arange(100), [at >= 80 for at in range(100)], pictures)
+
+    assert correlation(4) is not None and correlation(5) is None
+    halves = ["a"] * 6 + ["b"] * 6
+    assert ours.rank_correlation([*range(6), *range(10, 16)], [0] * 6 + [1] * 6, halves) is None
 
 
 def test_a_large_benchmark_is_resampled_in_blocks_to_the_same_draws(

@@ -3,6 +3,8 @@
 (() => {
   const rows = page.data("answers-data");
   const names = page.data("names-data");
+  const arms = page.data("arms-data");
+  const armName = (arm) => arms[arm] ?? arm.replace("_", " ");
   const control = (id) => document.getElementById(id);
   const haystack = rows.map((row) => [row.question, row.answer, row.reason, row.category, row.case].join(" ").toLowerCase());
   rows.forEach((row, place) => { row.place = place; });
@@ -15,18 +17,18 @@
   function makeRow(row) {
     const frame = page.make("div", "frame", row.picture
       ? page.picture(row.picture, row.category)
-      : page.make("div", "nothing", row.arm === "image" ? "no picture here" : "arm: " + row.arm.replace("_", " ")));
+      : page.make("div", "nothing", row.arm === "image" ? "no picture here" : "arm: " + armName(row.arm)));
     const asked = page.make("div", "asked", page.make("div", "label", "Question"), text(row.question, "query"),
       page.make("div", "where", [row.category, "case " + row.case, row.leakage === null ? "" : "leakage " + page.score(row.leakage)].filter(Boolean).join(" · ")));
-    const said = page.make("div", "said", page.make("div", "label", (names.length > 1 ? names[row.run] + " · " : "") + row.arm.replace("_", " ")),
+    const said = page.make("div", "said", page.make("div", "label", (names.length > 1 ? names[row.run] : "Answer") + ", " + armName(row.arm)),
       text(row.answer, ""), row.cut ? page.make("div", "where", "cut off") : null);
     const found = page.make("div", "found", page.make("div", "verdict-label l" + (row.label ?? 0), row.verdict),
       page.make("div", "why", row.reason), row.judge ? page.make("div", "where", "judge: " + row.judge) : null);
     return page.make("li", "row", frame, asked, said, found);
   }
 
-  function choices(id, key) {
-    for (const value of [...new Set(rows.map((row) => row[key]))].filter(Boolean).sort()) control(id).append(new Option(value.replace("_", " "), value));
+  function choices(id, key, named = (value) => value) {
+    for (const value of [...new Set(rows.map((row) => row[key]))].filter(Boolean).sort()) control(id).append(new Option(named(value), value));
   }
 
   const list = page.lazyList(control("rows"), makeRow);
@@ -43,7 +45,7 @@
   }
 
   choices("verdict", "verdict");
-  choices("arm", "arm");
+  choices("arm", "arm", armName);
   choices("category", "category");
   control("search").addEventListener("input", page.later(update));
   for (const id of ["verdict", "arm", "run", "category"]) control(id)?.addEventListener("change", update);
