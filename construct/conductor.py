@@ -11,22 +11,24 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from construct.batching import find_one_by_one
 from construct.funnel import conclude
 from construct.profile import Profile, load_profile
 from construct.refusals import need, refuse_stale
 from construct.stages import STEPS, Step, steps_of
 from construct.workshop import Workshop, price_of
+from data.benchmark.options import BUILD, forget_build
+from data.build import build_run
 from data.engines import opened_engine, say_stays_local
 from data.errors import UserError, unknown
 from data.records import Pair, Record
 from data.rows import write_json
-from data.run_folder import Plan, locked, write_plan
+from data.run_folder import Plan, locked, read_plan, write_plan
 from data.stage import read_meta, read_stage, run_stage
-from data.stage_meta import spend_of
+from data.stage_meta import difference, spend_of
 from data.taxonomy import load_taxonomy
 
 ALL = "all"
-BUILD = "build"
 NAMES = [*(step.name for step in STEPS), BUILD]
 LEFT_OUT = {  # why a profile may leave a stage out
     "perceive": "name a source under [[images]]",
@@ -70,31 +72,37 @@ def conduct(wanted: Commission) -> int:
         shop.check()
         chosen = _chosen(profile, wanted.stage)
         _refuse_early(shop, chosen, wanted)
+        if wanted.batch:
+            shop.one_by_one = find_one_by_one(profile)
         _say_unpriced(profile, wanted.budget)
+        _say_uncounted(profile, chosen, wanted.budget)
         _say_shorter(folder, chosen, wanted.limit)
         if engine.spreads and profile.draw.critic:
             say_stays_local("draw", "its critic is paid for, and one process keeps the budget")
         _throw_away(folder, wanted.redo)
-        write_plan(folder, _plan(profile, folder))
+        _say_other_plan(folder, plan := _plan(profile, folder))
+        write_plan(folder, plan)
         try:
             asyncio.run(_run_steps(shop, wanted.stage, wanted.limit))
+            if wanted.stage not in (ALL, BUILD):
+                return _conclude(shop)
+            report = _report(shop)
             try:
-                if wanted.stage in (ALL, BUILD):
-                    _build(folder, profile)
+                benchmark = build_run(folder, load_taxonomy())
             except UserError:  # nothing is left, say: the funnel tells where it went
-                _conclude(shop)
+                _conclude(shop, report)
                 raise
-            return _conclude(shop)
+            return _conclude(shop, report, benchmark)
         finally:
             _write_spend(shop)
             shop.cache.close()
 
 
-def _conclude(shop: Workshop) -> int:
-    """What became of the rows, by the stages that the profile asks for; the exit code."""
-    names = [*(step.name for step in steps_of(shop.profile)), BUILD]
+def _conclude(shop: Workshop, report: Path | None = None, benchmark: Path | None = None) -> int:
+    """What became of the rows, by the stages that the profile asks for, and what was made of them; the exit code."""
+    names = [*(step.name for step in steps_of(shop.profile)), *([BUILD] if benchmark else [])]
     metas = [meta for name in names if (meta := read_meta(shop.folder, name)) is not None]
-    return conclude(shop.folder, metas, shop.ledger.spent)
+    return conclude(shop.folder, metas, shop.ledger.spent, {"benchmark": benchmark, "report": report})
 
 
 def _check(wanted: Commission) -> None:
@@ -160,8 +168,37 @@ def _say_unpriced(profile: Profile, budget: float | None) -> None:
             )
 
 
+def _say_uncounted(profile: Profile, chosen: Sequence[Step], budget: float | None) -> None:
+    """What a budget does not count is said, before anything is spent."""
+    draws = any(step.name == "draw" for step in chosen)
+    if budget is not None and draws and profile.draw.asks_server:
+        print(
+            f"note: --budget counts calls of chat models; what {profile.draw.generator} takes for its pictures "
+            "is not counted, and --budget cannot stop it.",
+            file=sys.stderr,
+        )
+
+
+def _say_other_plan(folder: Path, plan: Plan) -> None:
+    """A profile that gives a run another name or licence, perhaps by mistake, is said to."""
+    try:
+        known = read_plan(folder)
+    except UserError:  # there is none, or what is there is damaged
+        return
+    before, now = ({"name": each.name, "license": each.license} for each in (known, plan))
+    if before != now:
+        print(
+            f"note: this profile changes the benchmark of {folder}: {difference(before, now)}.",
+            file=sys.stderr,
+        )
+
+
 def _throw_away(folder: Path, stages: Sequence[str]) -> None:
+    """Their rows; of a build what it was made of, for how it was made holds for the next one too."""
     for name in stages:
+        if name == BUILD:
+            forget_build(folder)
+            continue
         (folder / f"{name}.jsonl").unlink(missing_ok=True)
         (folder / f"{name}.meta.json").unlink(missing_ok=True)
 
@@ -216,14 +253,11 @@ def _write_spend(shop: Workshop) -> None:
     write_json(shop.folder / "run.meta.json", {"spend": total, "stages": spent})
 
 
-def _build(folder: Path, profile: Profile) -> None:
-    """Write the benchmark and the report, unless they already are what the filter's rows make."""
+def _report(shop: Workshop) -> Path:
+    """Write the report of what the stages made."""
     from construct.report import write_report
-    from data.build import build_run
 
-    taxonomy = load_taxonomy()
-    build_run(folder, taxonomy)
-    write_report(folder, [step.name for step in steps_of(profile)], taxonomy)
+    return write_report(shop.folder, [step.name for step in steps_of(shop.profile)], load_taxonomy())
 
 
 def _plan(profile: Profile, folder: Path) -> Plan:

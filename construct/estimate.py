@@ -244,5 +244,7 @@ def _notes(profile: Profile, total: Bill) -> Iterator[str]:
         yield "?: no price is known; add it to data/llm/prices.toml or to the profile."
     if profile.draw.critic:
         yield "The critic of the drawn pictures is not in it: one look per picture and redraw."
+    if profile.draw.asks_server:
+        yield f"What {profile.draw.generator} takes for its pictures is not in it: no price is known."
     if profile.author.kind == "openai":
         yield "Tokens are counted as letters / 4; repairs and corrections as the scene bank needs them."

@@ -17,8 +17,10 @@ NUMBERS = ("entered", "kept")
 REASONS = ("rejected", "failed", "repaired")  # folded where the terminal is narrow
 
 
-def conclude(folder: Path, metas: Sequence[StageMeta], spent: Bill) -> int:
-    """Print it all; 0 when every row came through or was rejected, 3 when some failed."""
+def conclude(
+    folder: Path, metas: Sequence[StageMeta], spent: Bill, made: Mapping[str, Path | None] | None = None
+) -> int:
+    """Print it all; `made` is what lies where. 0 when every row came through or was rejected, 3 when some failed."""
     from rich.console import Console
     from rich.table import Table
 
@@ -33,9 +35,9 @@ def conclude(folder: Path, metas: Sequence[StageMeta], spent: Bill) -> int:
     console.print(table)
     if spent.calls:
         console.print(f"{'spent':<10} {spent.words()}", soft_wrap=True)
-    for label, path in (("benchmark", "benchmark"), ("report", "report.html"), ("rows", "")):
-        if (folder / path).exists():
-            console.print(f"{label:<10} {folder / path}", soft_wrap=True)
+    for label, path in {**(made or {}), "rows": folder}.items():
+        if path is not None:
+            console.print(f"{label:<10} {path}", soft_wrap=True)
     return _say_failures(metas)
 
 

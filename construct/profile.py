@@ -75,6 +75,11 @@ class DrawSection(Section):
     loop: LoopSettings = LoopSettings()
     machine: MachineSettings = MachineSettings()  # changes no result
 
+    @property
+    def asks_server(self) -> bool:
+        """Whether the pictures come from an Images-API server, whose price nobody here knows."""
+        return self.generator.startswith("openai-images:")
+
 
 class AuditSection(Section):
     embedder: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from construct import describe, elements, perceive
+from data.benchmark.assembly import LEAKS
 from data.errors import UserError
 from data.llm.prices import CURRENCY, Bill
 from data.pages.charts import Series, histogram, nested_donut
@@ -99,7 +100,7 @@ def _funnel(metas: Sequence[StageMeta]) -> list[Step]:
 def _lost(meta: StageMeta) -> list[Lost]:
     """Leaks, other rejections and failures, each beginning where the one before it ends."""
     kinds = [
-        (_words(name), "leak" if name == "leak" else "aside", rows) for name, rows in meta.rejected.items()
+        (_words(name), "leak" if name in LEAKS else "aside", rows) for name, rows in meta.rejected.items()
     ]
     kinds += [(f"failed: {_words(name)}", "failed", rows) for name, rows in meta.failed.items()]
     lost, start = [], meta.kept
@@ -163,8 +164,8 @@ def _portions(kept: Sequence[Pair], taxonomy: Sequence[SubCategory]) -> dict[str
 
 def _leakage(kept: Sequence[Pair], dropped: Sequence[Pair]) -> dict[str, object]:
     """The histogram of scores by what became of the pair, and how many pairs have none."""
-    leaking = [pair for pair in dropped if pair.rejected and pair.rejected.reason == "leak"]
-    others = [pair for pair in dropped if pair.rejected and pair.rejected.reason != "leak"]
+    leaking = [pair for pair in dropped if pair.rejected and pair.rejected.reason in LEAKS]
+    others = [pair for pair in dropped if pair.rejected and pair.rejected.reason not in LEAKS]
     series = [
         Series("Kept", "low", _scores(kept)),
         Series("Rejected for leaking", "high", _scores(leaking)),

@@ -43,6 +43,7 @@ class Workshop:
     retry_failed: bool = False
     batch: bool = False  # ask through the Batch API
     engine: Engine = LOCAL  # where models work
+    one_by_one: frozenset[ChatSection] = frozenset()  # of these the servers have no Batch API
     _prompts: dict[str, Prompt] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -88,12 +89,15 @@ class Workshop:
 
     def workers(self, section: ChatSection) -> int:
         """Rows under way at a time: in batch mode as many as a batch holds."""
-        return BATCHED_ROWS if self.batch and section.kind == "openai" else section.workers
+        return BATCHED_ROWS if self._in_batches(section) else section.workers
+
+    def _in_batches(self, section: ChatSection) -> bool:
+        return self.batch and section.kind == "openai" and section not in self.one_by_one
 
     def asker(self, section: ChatSection) -> Asker:
         """A chat model of the profile, with the run's cache and ledger."""
         return Asker(
-            chat=_chat_model(section, self.cache, self.batch),
+            chat=_chat_model(section, self.cache, self._in_batches(section)),
             cache=self.cache,
             temperature=section.temperature,
             max_tokens=section.max_tokens,
@@ -116,7 +120,7 @@ class Workshop:
             return None
         from generate_images.critic import ChatCritic
 
-        return ChatCritic(self.asker(self.profile.mllm), self.profile.mllm.workers)
+        return ChatCritic(self.asker(self.profile.mllm), self.workers(self.profile.mllm))
 
     @cached_property
     def similarity(self) -> ImageTextModel | None:

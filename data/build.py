@@ -10,29 +10,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from data.errors import UserError, missing_package, run_cli
+from data.errors import UserError, run_cli
 
 if TYPE_CHECKING:
-    from data.benchmark.assembly import Options, Work
-    from data.benchmark.layout import Entry
+    from data.benchmark.assembly import Work
+    from data.benchmark.options import Options
+    from data.benchmark.publish import Terms
     from data.records import Pair, SubCategory
 
-FOLDER = "benchmark"
-ROWS_PER_GROUP = 64  # pictures held in memory at a time while a Parquet file is written
-SHARD_BYTES = 400_000_000  # of pictures per Parquet file
-ABOUT = """Builds the benchmark of a run from the pairs that the filter kept and people approved of."""
+ABOUT = """Builds the benchmark of a run from the pairs that the filter kept and people approved of. Without an
+option that says how, it is built as it was last; where one is given, those given count and no others."""
 
 
 def main() -> int:
     arguments = _parse_arguments()
-    from data.benchmark.assembly import Options
-    from data.benchmark.publish import Terms, check_name, describe_push, push
+    from data.benchmark.publish import Terms, check_name, push
     from data.run_folder import locked
     from data.taxonomy import load_taxonomy
 
@@ -42,31 +43,52 @@ def main() -> int:
         check_name(arguments.push)
     elif arguments.dry_run or arguments.public or arguments.ungated:
         raise UserError("--dry-run, --public and --ungated say how to push: add --push OWNER/NAME.")
-    options = Options(**{name: getattr(arguments, name) for name in Options.__annotations__})
+    terms = Terms(not arguments.public, not arguments.ungated)
     with locked(arguments.run, "RUN"):
+        options = _options(arguments)
+        if arguments.dry_run:
+            print(rehearse_push(arguments.run, load_taxonomy(), options, arguments.push, terms))
+            return 0
         target = build_run(arguments.run, load_taxonomy(), options)
         print(f"benchmark  {target}")
         if arguments.push:
-            terms = Terms(not arguments.public, not arguments.ungated)
-            say = describe_push if arguments.dry_run else push
-            print(say(target, arguments.push, terms))
+            print(push(target, arguments.push, terms))
     return 0
+
+
+def _options(arguments: argparse.Namespace) -> Options | None:
+    """Those given; None where those of the run's last build count. What that makes of them is said."""
+    from data.benchmark.options import Options, flags, last_options
+
+    last = last_options(arguments.run)
+    given = {name: getattr(arguments, name) for name in Options.__annotations__}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        if said := flags(last):
+            print(f"as last    {' '.join(said.values())}")
+        return None
+    options = Options(**given)
+    left = [words for name, words in flags(last).items() if name not in given]
+    if left:
+        print(f"note: the last build had {' '.join(left)}, this one has not.", file=sys.stderr)
+    return options
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.build", description=ABOUT)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a run, filtered; its reviews are applied")
-    add("--calibration", action="store_true", help="add a split of the pairs rejected for leaking")
-    add("--reviewed-only", action="store_true", help="only pairs that people have approved")
-    add("--extend", default="", metavar="FOLDER", help="merge with this VLSBench-schema benchmark")
-    add("--out", default="", metavar="DIR", help="folder to write (default: RUN/benchmark)")
-    add("--date", default="", metavar="YYYY-MM-DD", help="date in the card (default: today)")
-    add("--name", default="", help="name in the card (default: the run's)")
-    add("--license", default="", help="licence, as the Hub names it (default: the run's)")
-    add("--taxonomy", default="", metavar="FILE.toml", help="order of the classes (default: VLSBench's)")
+    either = argparse.BooleanOptionalAction
+    add("--calibration", action=either, help="add a split of the pairs rejected for leaking")
+    add("--reviewed-only", action=either, help="only pairs that people have approved")
+    add("--extend", metavar="FOLDER", help="merge with this VLSBench-schema benchmark")
+    add("--out", metavar="DIR", help="folder to write (default: RUN/benchmark)")
+    add("--date", metavar="YYYY-MM-DD", help="date in the card (default: today)")
+    add("--name", help="name in the card (default: the run's)")
+    add("--license", help="licence, as the Hub names it (default: the run's)")
+    add("--taxonomy", metavar="FILE.toml", help="order of the classes (default: VLSBench's)")
     add("--push", metavar="OWNER/NAME", help="send it to the Hugging Face Hub: private and gated")
-    add("--dry-run", action="store_true", help="with --push: build, say what would go, send nothing")
+    add("--dry-run", action="store_true", help="with --push: say what would go; send and change nothing")
     add("--public", action="store_true", help="with --push: everybody can find it")
     add("--ungated", action="store_true", help="with --push: nobody has to ask for access")
     return parser.parse_args()
@@ -78,30 +100,62 @@ def build_run(run: Path, taxonomy: Sequence[SubCategory], options: Options | Non
     Without options, those of the last build count; their taxonomy wins over the one given here. The folder
     appears whole or not at all. Raises `UserError` when something that no build wrote would be lost with it.
     """
-    from data.benchmark.assembly import BUILD, build_meta
+    from data.benchmark.assembly import build_meta
+    from data.benchmark.options import target_of
     from data.rows import write_json
-    from data.stage_meta import read_meta
+    from data.stage_meta import meta_path
 
-    known = read_meta(run, BUILD)
-    work = _work(run, taxonomy, options or _last_options(run))
-    target = _target(work)
-    settings = {"options": asdict(work.options), "plan": work.plan.model_dump(mode="json")}
-    made_of = _made_of(work, settings)
-    if known and known.fingerprint == made_of and (target / "checksums.sha256").exists():
+    work = _work(run, taxonomy, options)
+    target, made_of = target_of(run, work.options), _made_of(work)
+    if _is_current(target, run, made_of):
         return target
     _check_replaceable(target)
-    meta = build_meta(_write(target, work)).model_copy(update={"fingerprint": made_of, "settings": settings})
-    write_json(run / f"{BUILD}.meta.json", meta.model_dump())
+    made = {"fingerprint": made_of, "settings": _settings(work)}
+    meta = build_meta(_write(target, work)).model_copy(update=made)
+    write_json(meta_path(run, meta.stage), meta.model_dump())
     return target
 
 
-def _made_of(work: Work, settings: Mapping[str, object]) -> str:
+def rehearse_push(
+    run: Path, taxonomy: Sequence[SubCategory], options: Options | None, repository: str, terms: Terms
+) -> str:
+    """What a push would send. Nothing is sent, and nothing changed: what is not up to date is built aside."""
+    from data.benchmark.options import target_of
+    from data.benchmark.publish import describe_push
+
+    work = _work(run, taxonomy, options)
+    target = target_of(run, work.options)
+    if _is_current(target, run, _made_of(work)):
+        return f"benchmark  {target}\n{describe_push(target, repository, terms)}"
+    _check_replaceable(target)
+    with TemporaryDirectory(prefix=".build.", dir=run) as aside:
+        _write(Path(aside) / "benchmark", work)
+        said = describe_push(Path(aside) / "benchmark", repository, terms)
+    return f"benchmark  {target} (not up to date: it would be built first, as is counted here)\n{said}"
+
+
+def _is_current(target: Path, run: Path, made_of: str) -> bool:
+    """Whether the folder is the run's last build, whole, and made of what there is now."""
+    from data.benchmark.options import BUILD
+    from data.benchmark.provenance import is_whole
+    from data.stage_meta import read_meta
+
+    known = read_meta(run, BUILD)
+    return known is not None and known.fingerprint == made_of and is_whole(target)
+
+
+def _settings(work: Work) -> dict[str, object]:
+    return {"options": asdict(work.options), "plan": work.plan.model_dump(mode="json")}
+
+
+def _made_of(work: Work) -> str:
     """A digest of what the build depends on; pictures count by size and time."""
     from data.benchmark.assembly import stage_metas
     from data.stage_meta import digest
 
     records = [*work.taxonomy, *work.filtered, *work.judged, *work.reviews]
-    parts = [json.dumps(settings), *(record.model_dump_json() for record in records)]
+    parts = [json.dumps(_settings(work)), *(record.model_dump_json() for record in records)]
+    parts += ["" if work.options.date else os.environ.get("SOURCE_DATE_EPOCH", "")]
     parts += [meta.model_dump_json(exclude={"seconds", "fresh"}) for meta in stage_metas(work)]  # the card's
     parts += [json.dumps([entry.row, *_seen(entry.picture)]) for entry in work.theirs]
     parts += [json.dumps(_seen(work.run / pair.image_path)) for pair in work.filtered]
@@ -113,10 +167,11 @@ def _seen(picture: Path) -> list[int]:
     return [picture.stat().st_size, picture.stat().st_mtime_ns] if picture.is_file() else []
 
 
-def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
+def _work(run: Path, taxonomy: Sequence[SubCategory], asked: Options | None) -> Work:
     """What there is to build: the filter's rows, what people made of those it kept, and what is extended."""
-    from data.benchmark.assembly import BUILD, Work
+    from data.benchmark.assembly import Work
     from data.benchmark.layout import read_layout
+    from data.benchmark.options import BUILD, anchored, last_options
     from data.records import Pair
     from data.reviews import apply_reviews, read_reviews
     from data.run_folder import read_plan
@@ -125,37 +180,26 @@ def _work(run: Path, taxonomy: Sequence[SubCategory], options: Options) -> Work:
     from data.taxonomy import load_taxonomy
 
     plan = read_plan(run)
-    last = read_meta(run, plan.stages[-1])
-    if last is None or not last.finished:
-        raise UserError(f"Stage {BUILD!r} needs {plan.stages[-1]!r} first: run --stage all.")
+    metas = []
+    for name in plan.stages:  # a run stopped while it drew anew, say, has pictures that no filter saw
+        meta = read_meta(run, name)
+        if meta is None or not meta.finished:
+            raise UserError(f"Stage {BUILD!r} needs {name!r} first: run --stage all.")
+        metas.append(meta)
+    options = anchored(asked, run) if asked else last_options(run)
     filtered, reviews = list(read_stage(run, plan.stages[-1], Pair)), read_reviews(run)
     kept = [pair for pair in filtered if pair.rejected is None]
-    limit = float(last.settings.get("filter", {}).get("max_leakage", 0.3))
+    limit = float(metas[-1].settings.get("filter", {}).get("max_leakage", 0.3))
     judged = apply_reviews(kept, reviews, limit, reviewed_only=options.reviewed_only)
-    theirs = read_layout(Path(options.extend)) if options.extend else []
+    theirs = read_layout(run / options.extend) if options.extend else []
     if options.taxonomy:
-        taxonomy = load_taxonomy(Path(options.taxonomy))
+        taxonomy = load_taxonomy(run / options.taxonomy)
     return Work(run, plan, taxonomy, options, filtered, judged, reviews, theirs)
-
-
-def _last_options(run: Path) -> Options:
-    from data.benchmark.assembly import BUILD, Options
-    from data.stage_meta import read_meta
-
-    known = read_meta(run, BUILD)
-    return Options(**known.settings["options"]) if known and "options" in known.settings else Options()
-
-
-def _target(work: Work) -> Path:
-    """The folder to write."""
-    if work.options.out:
-        return Path(work.options.out)
-    return work.run / (f"{FOLDER}-extended" if work.options.extend else FOLDER)
 
 
 def _check_replaceable(target: Path) -> None:
     """Raise `UserError` unless the folder can be replaced as a whole, and nothing but a build goes with it."""
-    from data.benchmark.provenance import unlisted
+    from data.benchmark.provenance import strangers
     from data.rows import check_writable
 
     real = target.resolve()
@@ -166,19 +210,21 @@ def _check_replaceable(target: Path) -> None:
     if real.exists() and not real.is_dir():
         raise UserError(f"{target} is a file: name an empty or a new --out folder.")
     check_writable(real.parent)
-    if strangers := unlisted(real):
+    if others := strangers(real):
         raise UserError(
             f"{target} is replaced as a whole by a build, and holds something that is no build's, such as "
-            f"{strangers[0]}: move that away, or name an empty or a new --out folder."
+            f"{others[0]}: move that away, or name an empty or a new --out folder."
         )
 
 
 def _write(target: Path, work: Work) -> Sequence[Pair]:
     """Write the folder; returns our pairs, those that did not enter rejected."""
-    from data.benchmark.assembly import calibration_of, describe, entries_of, labels_of, metas_of
+    from data.benchmark.assembly import calibration_of, date_of, describe, entries_of, labels_of, metas_of
     from data.benchmark.layout import write_layout
+    from data.benchmark.parquet import write_parquet
     from data.benchmark.provenance import write_checksums, write_provenance
 
+    date_of(work.options.date)  # said before the long work
     entries, pairs = entries_of(work)
     if not entries:
         raise UserError(f"No pair of {work.run} is left, so there is nothing to build: see its funnel.")
@@ -192,12 +238,15 @@ def _write(target: Path, work: Work) -> Sequence[Pair]:
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_layout(part, entries)
-    files = {name: write_parquet(part, name, rows, labels) for name, rows in splits.items() if rows}
-    describe(part, work, pairs, splits, files, labels)
-    write_provenance(part / "provenance.jsonl", splits, metas_of(work, pairs), work.reviews)
-    write_checksums(part)
-    _replace(target, part)
+    try:
+        write_layout(part, entries)
+        files = {name: write_parquet(part, name, rows, labels) for name, rows in splits.items() if rows}
+        describe(part, work, pairs, splits, files, labels)
+        write_provenance(part / "provenance.jsonl", splits, metas_of(work, pairs), work.reviews)
+        write_checksums(part)
+        _replace(target, part)
+    finally:  # of a build that was stopped nothing is left
+        shutil.rmtree(part, ignore_errors=True)
     return pairs
 
 
@@ -212,58 +261,6 @@ def _replace(target: Path, part: Path) -> None:
     except OSError as error:  # it is where a disk is mounted, say
         raise UserError(f"Cannot replace {target} ({error.strerror}): name another --out folder.") from error
     shutil.rmtree(old, ignore_errors=True)
-
-
-def write_parquet(
-    folder: Path, split: str, entries: Sequence[Entry], labels: Mapping[str, Sequence[str]]
-) -> list[Path]:
-    """`data/SPLIT-00000-of-0000N.parquet` with typed features and the pictures' bytes inside."""
-    try:
-        import pyarrow.parquet as pq
-        from datasets import ClassLabel, Features, Image, Value
-    except ImportError as error:
-        raise missing_package("datasets", "build") from error
-    from data.benchmark.layout import VlsbenchRow
-
-    columns: dict[str, object] = {"instruction_id": Value("int64"), "image": Image()}
-    columns |= {name: Value("string") for name in VlsbenchRow.__annotations__ if name != "instruction_id"}
-    columns |= {name: ClassLabel(names=list(names)) for name, names in labels.items()}
-    schema = Features(columns).arrow_schema
-    shards, paths = _shards(entries), []
-    (folder / "data").mkdir(exist_ok=True)
-    for number, shard in enumerate(shards):
-        paths.append(folder / "data" / f"{split}-{number:05d}-of-{len(shards):05d}.parquet")
-        with pq.ParquetWriter(paths[-1], schema) as writer:
-            for start in range(0, len(shard), ROWS_PER_GROUP):
-                writer.write_table(_table(shard[start : start + ROWS_PER_GROUP], labels, schema))
-    return paths
-
-
-def _shards(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """The rows in order, in parts of at most SHARD_BYTES of pictures."""
-    shards: list[list[Entry]] = [[]]
-    used = 0
-    for entry in entries:
-        size = entry.picture.stat().st_size
-        if shards[-1] and used + size > SHARD_BYTES:
-            shards.append([])
-            used = 0
-        shards[-1].append(entry)
-        used += size
-    return shards
-
-
-def _table(entries: Sequence[Entry], labels: Mapping[str, Sequence[str]], schema: Any) -> Any:
-    """A group of rows as an Arrow table."""
-    import pyarrow as pa
-
-    numbers = {column: {name: at for at, name in enumerate(names)} for column, names in labels.items()}
-    rows = [
-        {**entry.row, "image": {"bytes": entry.picture.read_bytes(), "path": entry.row["image_path"]}}
-        | {column: known[entry.row[column]] for column, known in numbers.items()}  # type: ignore[literal-required]
-        for entry in entries
-    ]
-    return pa.Table.from_pylist(rows, schema=schema)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Running a stage: resume, fingerprint, concurrency, progress and failures, all in this one place.
+"""Running a stage: resume, fingerprint, progress and failures, all in this one place.
 
 A stage maps records to records. Each result is appended to `<stage>.jsonl` the moment it exists,
 together with a digest of the input it was made of (`of`); a rerun repeats only rows that are
@@ -10,22 +10,19 @@ Inputs are read twice, a row at a time, and never held: memory does not grow wit
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from data.engines import LOCAL, Engine, as_failure
+from data.engines import LOCAL, Done, Engine
 from data.errors import PERMANENT, RowFailed, UserError, unwritten
 from data.progress import StageProgress
 from data.records import Record
+from data.row_workers import interruptible, work_off
 from data.rows import Row, RowFile, foreign_row, read_records, read_rows, write_json
 from data.stage_meta import Spend, StageMeta, difference, digest, meta_path, read_meta
 
@@ -113,10 +110,11 @@ async def run_stage(
             write_json(meta_path(folder, stage.name), meta.model_dump())
         todo = _each_once(inputs, due)
         with StageProgress(stage.name, len(of), len(of) - len(due), stage.note) as progress:
+            append = _appended(rows, of, progress)
             if stage.each is not None:
-                await _run_each(stage, todo, min(stage.workers, len(due)), of, rows, progress)
+                await work_off(stage.each, todo, min(stage.workers, len(due)), append)
             else:
-                _run_batches(stage, todo, of, rows, progress, engine)
+                _run_batches(stage, todo, append, engine)
         others = [identity for identity in rows.index if identity not in of] if stage.keeps_others else ()
         rows.rewrite((*of, *others))
         meta = _count(meta, folder, of, time.monotonic() - started, len(due))
@@ -208,101 +206,36 @@ def _is_done(rows: RowFile, identity: str, of: str, retry_failed: bool) -> bool:
     return not entry.failed or (entry.failed in PERMANENT and not retry_failed)
 
 
-async def _run_each(
-    stage: Stage[In, Out],
-    todo: Iterator[In],
-    workers: int,
-    of: Mapping[str, str],
-    rows: RowFile,
-    progress: StageProgress,
-) -> None:
-    """Bounded workers share one iterator: a slow row holds up only itself.
-
-    After an error only the user can mend, no row is begun; those under way are finished, being paid for.
-    """
-    assert stage.each is not None
-    stopped: list[UserError] = []
-
-    async def work() -> None:
-        for record in todo:
-            try:
-                result = await _try_each(stage, record)
-                rows.append(_row(record.id, of[record.id], result))
-            except UserError as error:
-                stopped.append(error)
-                return
-            except OSError as error:  # the stage file itself cannot be written
-                stopped.append(unwritten(error) or UserError(f"Cannot write to {rows.path}: {error}."))
-                return
-            progress.advance()
-            if stopped:
-                return
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(work())
-    if stopped:
-        raise stopped[0]
-
-
-async def _try_each(stage: Stage[In, Out], record: In) -> Out | RowFailed:
-    """One row's result or failure. Raises `UserError` for what no other row would survive either."""
-    assert stage.each is not None
-    try:
-        return await stage.each(record)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - one row's fault must not touch another's
-        return as_failure(error)
-
-
 def _run_batches(
-    stage: Stage[In, Out],
-    todo: Iterator[In],
-    of: Mapping[str, str],
-    rows: RowFile,
-    progress: StageProgress,
-    engine: Engine,
+    stage: Stage[In, Out], todo: Iterator[In], append: Callable[[Done], None], engine: Engine
 ) -> None:
     assert stage.batch is not None
     batch = stage.batch
-    with _interruptible():
+    with interruptible():
         if stage.batch_size is None:
             records = list(todo)
             if records:  # rows that are judged together cannot fail apart
-                results = stage.batch(records)
-                done = [(record.id, result) for record, result in zip(records, results, strict=True)]
-                _append(done, of, rows, progress)
+                append([(record.id, result) for record, result in zip(records, batch(records), strict=True)])
             return
         elsewhere = engine.spreads and stage.make is not None
         make = stage.make if elsewhere and stage.make else lambda: batch
         chosen = engine if elsewhere else LOCAL
-        for done in chosen.run(stage.name, make, todo, stage.batch_size):
-            _append(done, of, rows, progress)
+        for results in chosen.run(stage.name, make, todo, stage.batch_size):
+            append(results)
 
 
-def _append(
-    done: Sequence[tuple[str, Record | RowFailed]],
-    of: Mapping[str, str],
-    rows: RowFile,
-    progress: StageProgress,
-) -> None:
-    for identity, result in done:
-        rows.append(_row(identity, of[identity], result))
-    progress.advance(len(done))
+def _appended(rows: RowFile, of: Mapping[str, str], progress: StageProgress) -> Callable[[Done], None]:
+    """What takes results: each is in the stage file before the next is worked on."""
 
+    def append(results: Done) -> None:
+        try:
+            for identity, result in results:
+                rows.append(_row(identity, of[identity], result))
+        except OSError as error:
+            raise unwritten(error) or UserError(f"Cannot write to {rows.path}: {error}.") from error
+        progress.advance(len(results))
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends a batch where it is; asyncio's handler waits for the next `await`, and batches have none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return append
 
 
 def _row(identity: str, of: str, result: Record | RowFailed) -> Row:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "construct": {"data", "audit", "generate_images", "filter", "construct"},
 }
 ONLY_IN = {
-    "datasets": {"data/build.py", "data/sources/reader.py"},
+    "datasets": {"data/benchmark/parquet.py", "data/sources/reader.py"},
     "openai": {"data/llm/connection.py", "generate_images/openai_images.py"},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from construct.funnel import conclude
 from construct.profile import EMBEDDED, ImagesSection, Profile, load_profile
 from construct.stages import STEPS, Step, steps_of
 from construct.workshop import Workshop
+from data.benchmark.options import Options
+from data.build import build_run
 from data.errors import UserError
 from data.llm.prices import Bill
 from data.records import Pair
 from data.rows import read_rows
 from data.run_folder import read_plan
 from data.stage_meta import Spend, StageMeta, read_meta
+from data.taxonomy import load_taxonomy
 from tests.fault_server import Body, FaultServer, serving
 from tests.light_run import KEY, WholeLightWorkshop, write_profile
 
@@ -102,6 +105,44 @@ def test_redo_throws_nothing_away_that_is_not_made_again(finished: Path) -> None
             conduct(Commission(str(finished / "mine.toml"), finished / "run", stage, redo=[redo]))
     assert contents(finished / "run") == before
     assert conduct(Commission(str(finished / "mine.toml"), finished / "run", redo=["build"])) == 0
+
+
+def test_a_build_made_again_is_made_by_the_options_of_the_last_and_told_where_it_lies(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = finished / "run", finished / "elsewhere"
+    build_run(run, load_taxonomy(), Options(calibration=True, out=str(out), date="2026-01-31"))
+    before, written = contents(out), (out / "data.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert conduct(Commission(str(finished / "mine.toml"), run, redo=["build"])) == 0
+    assert contents(out) == before and (out / "data.json").stat().st_mtime_ns > written
+    assert f"benchmark  {out}\n" in capsys.readouterr().out
+
+
+def test_where_nothing_is_left_the_report_says_so_and_the_benchmark_of_before_is_not_named(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = with_profile(finished, 'read_pictures = "off"', 'read_pictures = "off"\nmax_text_harm = 0.0')
+    capsys.readouterr()
+    with pytest.raises(UserError, match="nothing to build"):
+        conduct(Commission(other, finished / "run", redo=["filter"]))
+    said = capsys.readouterr().out
+    assert "benchmark  " not in said and "report     " in said and "\n build" not in said
+    assert "filter.max_text_harm" in (report := (finished / "run" / "report.html").read_text())
+    assert "of 38 drafted" in report and "0 of 19" in report
+
+
+def test_a_profile_that_gives_a_run_another_licence_is_said_to(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished / "run" / "run.plan.json").write_text((finished / "run" / "run.plan.json").read_text() + " ")
+    assert conduct(Commission(str(finished / "mine.toml"), finished / "run", "build")) == 0
+    assert "note: this profile" not in capsys.readouterr().err
+    assert conduct(Commission("offline", finished / "run", "build")) == 0
+    said = capsys.readouterr().err
+    assert "license: other -> apache-2.0; name: Light benchmark -> Offline demo benchmark" in said
+    (finished / "run" / "run.plan.json").write_text("{")
+    assert conduct(Commission(str(finished / "mine.toml"), finished / "run", "build")) == 0
 
 
 def test_the_card_names_who_made_the_rows_not_whom_the_build_would_ask(finished: Path) -> None:
@@ -345,3 +386,16 @@ def test_what_a_late_stage_would_refuse_is_refused_at_the_start(
     shop.check()
     with pytest.raises(UserError, match=said):
         Workshop(changed(shop.profile, section, **keys), shop.folder).check()
+
+
+@pytest.mark.parametrize(
+    ("budget", "stages", "said"), [(20.0, STEPS, 1), (None, STEPS, 0), (20.0, STEPS[:2], 0)]
+)
+def test_a_budget_that_does_not_count_the_pictures_of_a_server_says_so(
+    capsys: pytest.CaptureFixture[str], budget: float | None, stages: Sequence[Step], said: int
+) -> None:
+    bought = changed(load_profile("paper"), "draw", generator="openai-images:gpt-image-1", critic=False)
+    construct.conductor._say_uncounted(bought, stages, budget)
+    construct.conductor._say_uncounted(load_profile("paper"), stages, budget)  # draws by itself
+    note = "what openai-images:gpt-image-1 takes for its pictures is not counted"
+    assert capsys.readouterr().err.count(note) == said

@@ -74,6 +74,13 @@ def test_drafted_pairs_are_those_that_either_branch_began(run: Path) -> None:
     assert "of 8 drafted" in write_report(run, stages, TAXONOMY).read_text(encoding="utf-8")
 
 
+def test_a_leak_in_the_picture_is_a_leak_as_it_is_on_the_card(run: Path) -> None:
+    for path in (run / "filter.jsonl", run / "filter.meta.json"):
+        path.write_text(path.read_text().replace('"leak"', '"leak_in_image"'))
+    html = write_report(run, ["filter"], TAXONOMY).read_text(encoding="utf-8")
+    assert "Rejected for leaking (1)" in html and "Rejected for something else (1)" in html
+
+
 def test_the_report_is_the_same_whenever_it_is_written(run: Path) -> None:
     first = write_report(run, ["elements", "describe", "filter"], TAXONOMY).read_bytes()
     assert write_report(run, ["elements", "describe", "filter"], TAXONOMY).read_bytes() == first

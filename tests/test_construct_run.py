@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,24 @@ def test_the_filter_alone_takes_a_runs_rows_for_its_own(finished: Path) -> None:
     assert "nothing left to do" in done.stderr
     made = [json.loads(text)["fingerprint"] for text in (before, (finished / "filter.meta.json").read_text())]
     assert made[0] == made[1]
+
+
+def test_after_another_filter_the_report_is_called_old_and_made_anew_by_the_command_named(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("cache"))
+    command = [sys.executable, "-m", "filter.run", str(run), "--size", "40", "--at-least", "1"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+    named = f"`python -m construct.run --stage build --run {run} --profile PROFILE`"
+    assert f"{run / 'report.html'} and the benchmark still show the filter before" in done.stdout
+    assert named in done.stdout
+    assert construct("--stage", "build", "--run", str(run), "--profile", "offline").returncode == 0
+    kept = [pair for pair in read_stage(run, "filter", Pair) if pair.rejected is None]
+    assert len(benchmark_rows(run)) == len(kept) < len(benchmark_rows(finished))
+    assert f">{len(kept)}<" in (run / "report.html").read_text()
+    again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+    assert again.returncode == 0 and "report.html" not in again.stdout
 
 
 @pytest.mark.slow  # `test_faults.py` kills a lighter run five times too

@@ -20,15 +20,21 @@ from aiohttp import web
 from PIL import Image
 from pydantic import BaseModel
 
+import construct.conductor
+from construct.conductor import Commission, conduct
 from data.errors import RowFailed, UserError
 from data.llm.batch_api import BatchChat
+from data.llm.batch_server import lacks_batch_api
 from data.llm.cache import ResponseCache
-from data.llm.chat import Asker, close_all
+from data.llm.chat import Asker, ChatRequest, Completion, Message, close_all
 from data.llm.pictures import Picture, picture
 from data.llm.prices import Price
 from data.rows import read_rows
-from tests.fault_server import reply_to
-from tests.llm_run import profile, run_stages
+from generate_images.improve import Case, Review
+from tests.fault_server import FaultServer, reply_to
+from tests.fault_server import serving as serving_chat
+from tests.light_run import KEY, WholeLightWorkshop, write_profile
+from tests.llm_run import LightWorkshop, profile, run_stages
 
 QUESTIONS = [f"which colour has {number}?" for number in range(40)]
 
@@ -425,3 +431,128 @@ def test_whole_stages_run_through_batches_and_a_second_run_submits_nothing(
         submitted = len(server.batches)
         run_stages(profile(server.url, pairs=2), tmp_path, stages, batch=True)
         assert len(server.batches) == submitted
+
+
+def test_an_answer_handed_out_but_not_stored_is_collected_again_and_not_submitted_again(
+    tmp_path: Path,
+) -> None:
+    request = ChatRequest("m", (Message("user", "red?"),), "", {}, 0.7, 100)
+
+    async def stopped_before_storing(url: str) -> Completion:
+        chat = batch_chat(url, ResponseCache(tmp_path / "responses.sqlite"))
+        try:
+            return await chat.complete(request)
+        finally:
+            await chat.close()
+
+    with serving(BatchServer(reply=always_red)) as server:
+        for _ in range(2):
+            assert "red" in asyncio.run(stopped_before_storing(server.url)).text
+        assert len(server.batches) == 1
+
+
+def test_a_filled_account_goes_on_also_where_an_answer_of_the_batch_is_not_asked_for(tmp_path: Path) -> None:
+    def out_of_credit(body: dict[str, Any]) -> tuple[int, str] | None:
+        return (429, "insufficient_quota") if body["messages"][-1]["content"] == "poor" else None
+
+    with serving(BatchServer(polls=10**6, refuse_line=out_of_credit)) as server:
+        with pytest.raises(TimeoutError):
+            ask_all(server.url, tmp_path, stop_after=1.0, questions=["poor", "no longer asked"])
+        server.batches["batch-0"]["left"], server.polls = 1, 2
+        answers, _ = ask_all(server.url, tmp_path, questions=["poor"])
+        assert isinstance(answers[0], UserError)
+        server.refuse_line = lambda _: None
+        answers, _ = ask_all(server.url, tmp_path, questions=["poor"])
+        assert isinstance(answers[0], Colour)
+        answers, _ = ask_all(server.url, tmp_path, questions=["no longer asked"])  # after all
+        assert isinstance(answers[0], Colour) and len(server.batches) == 2
+
+
+class CutShort(BatchServer):
+    """Its first result file lacks the end, as does a download that broke."""
+
+    def _finish(self, batch: dict[str, Any]) -> None:
+        super()._finish(batch)
+        if batch["id"] == "batch-0":
+            self.files[batch["output_file_id"]] = self.files[batch["output_file_id"]][:-20]
+
+
+def test_a_line_of_results_that_cannot_be_read_costs_its_own_request_alone(tmp_path: Path) -> None:
+    with serving(CutShort()) as server:
+        check_all_but_the_broken(*ask_all(server.url, tmp_path))
+        assert sorted(server.answered.values()) == [1] * (len(QUESTIONS) - 2) + [2]
+
+
+class Obliging(BatchServer):
+    """Knows no files and no batches, and says so with status 200, as LM Studio does."""
+
+    async def upload(self, request: web.Request) -> web.Response:
+        return web.json_response({"error": f"Unexpected endpoint or method. ({request.method})"})
+
+    index = upload
+
+
+def test_a_server_that_says_200_to_everything_is_told_from_one_with_a_batch_api(tmp_path: Path) -> None:
+    with serving(Obliging()) as server:
+        answers, _ = ask_all(server.url, tmp_path)
+        assert isinstance(answers[0], UserError) and "Unexpected endpoint" in str(answers[0])
+        assert asyncio.run(lacks_batch_api(server.url, "NO_SUCH_KEY"))
+    assert not asyncio.run(lacks_batch_api(server.url, "NO_SUCH_KEY"))  # it has gone: nobody knows
+    with serving(BatchServer()) as server:
+        assert not asyncio.run(lacks_batch_api(server.url, "NO_SUCH_KEY"))
+        assert asyncio.run(lacks_batch_api(server.url.replace("/v1", "/nothing"), "NO_SUCH_KEY"))
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`construct.run` with nothing that takes long to load, in quick batches."""
+    quick = partial(BatchChat, poll_seconds=0.05, quiet_seconds=0.05)
+    monkeypatch.setattr("data.llm.batch_api.BatchChat", quick)
+    monkeypatch.setattr(construct.conductor, "Workshop", WholeLightWorkshop)
+    monkeypatch.setenv("TEST_KEY", KEY)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_model_without_a_batch_api_is_asked_one_by_one_beside_one_in_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering = BatchServer(reply=lambda body: json.dumps(reply_to(body)))
+    with serving(answering) as batches, serving_chat(FaultServer()) as chat:
+        path = write_profile(tmp_path / "mine.toml", chat.url, pairs=1, workers=3)
+        text = path.read_text().replace('model = "m"', 'model = "eye"').replace(
+            f'model = "eye"\nbase_url = "{chat.url}"', f'model = "pen"\nbase_url = "{batches.url}"', 1
+        )  # fmt: skip
+        path.write_text(text)
+        chat.most_in_flight = 3  # the workers of the profile, not as many as a batch holds
+        assert conduct(Commission(str(path), tmp_path / "run", batch=True)) == 0
+    said = capsys.readouterr().err
+    assert "note: the server of eye has no Batch API: it is asked one by one, at its full price" in said
+    assert "pen has no Batch API" not in said
+    assert sum(chat.asked.values()) == sum(chat.completed.values()) > 0  # no 429
+    assert set(batches.answered.values()) == {1}
+
+
+@pytest.mark.usefixtures("light")
+def test_batches_are_refused_before_the_run_where_no_server_has_them(tmp_path: Path) -> None:
+    with serving_chat(FaultServer()) as chat:
+        path = write_profile(tmp_path / "mine.toml", chat.url)
+        with pytest.raises(UserError, match="No server that this profile names has a Batch API: leave out"):
+            conduct(Commission(str(path), tmp_path / "run", batch=True))
+        assert not chat.asked and not list((tmp_path / "run").glob("*.json*"))
+
+
+@pytest.mark.usefixtures("light")
+def test_a_critic_has_all_pictures_it_is_shown_in_one_batch(tmp_path: Path) -> None:
+    cases = [Case(path, "a scene", "a prompt", 0) for path in paint(tmp_path, 6)]
+    review = json.dumps({"caption": "noise", "match": 0.5, "improved_prompt": "less"})
+    with serving(BatchServer(reply=lambda _: review)) as server:
+        wanted = profile(server.url, workers=2)
+        wanted = wanted.model_copy(update={"draw": wanted.draw.model_copy(update={"critic": True})})
+        shop = LightWorkshop(wanted, tmp_path / "run", batch=True)
+        assert shop.critic is not None
+        try:
+            reviews = shop.critic.review(cases)
+        finally:
+            shop.critic.close()
+        assert all(isinstance(each, Review) for each in reviews)
+        assert len(server.batches) == 1

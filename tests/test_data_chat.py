@@ -22,6 +22,7 @@ from data.llm.limits import Pace, Window
 from data.llm.openai_chat import OpenAIChat
 from data.llm.pictures import data_url, picture
 from data.llm.prices import Ledger, Price, find_price
+from data.llm.replies import Unreadable, read_reply
 from tests.openai_server import Answer, OpenAIServer, completion, failure, says, serve
 
 
@@ -88,6 +89,28 @@ def test_what_is_no_answer_becomes_a_failure_with_its_reason(
     assert failed.value.reason == reason
 
 
+TAGGED = '{"name": "what </think> means"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (TAGGED, "what </think> means"),
+        (f"Here it is:\n```json\n{TAGGED}\n```", "what </think> means"),
+        (f"<think>a tag, then</think>{TAGGED}", "what </think> means"),
+        ('<think>perhaps {"name": "red"}</think>{"name": "blue"}', "blue"),
+        ('perhaps {"name": "red"}, no</think>\n{"name": "blue"}', "blue"),
+    ],
+)
+def test_thinking_is_left_out_and_a_tag_that_a_reply_speaks_of_is_not(text: str, name: str) -> None:
+    assert read_reply(text, Colour).name == name
+
+
+def test_an_object_quoted_behind_a_tag_does_not_stand_for_the_reply_it_is_quoted_in() -> None:
+    with pytest.raises(Unreadable):
+        read_reply('{"because": "it says </think>", "quoted": {"name": "red"}}', Colour)
+
+
 HALF = "\ud83d"  # of a surrogate pair, as a server sends it that cuts its texts by the wrong count
 
 
@@ -127,6 +150,7 @@ def test_a_passing_fault_is_retried(tmp_path: Path) -> None:
         (404, "no such model", "knows no model 'm'"),
         (429, "You exceeded your current quota: insufficient_quota", "no credit left"),
         (402, "insufficient_funds", "no credit left"),
+        (402, "This request requires more credits, or fewer max_tokens", "no credit left"),
     ],
 )
 def test_what_no_row_would_survive_stops_everything_at_once_with_one_sentence(

@@ -1,4 +1,4 @@
-"""What goes into a build: the options, the rows of each split, the classes, and what the card says of them."""
+"""What goes into a build: the rows of each split, the classes, and what the card says of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from data.benchmark.card import Facts, write_card
 from data.benchmark.card_charts import write_charts
 from data.benchmark.croissant import About, write_croissant
 from data.benchmark.layout import Entry, entry_of
+from data.benchmark.options import BUILD, Options
+from data.benchmark.provenance import without_folders
 from data.errors import UserError
 from data.pages.charts import Series
 from data.records import Pair, SubCategory
@@ -20,22 +22,7 @@ from data.reviews import Review
 from data.run_folder import Plan
 from data.stage_meta import StageMeta, read_meta
 
-BUILD = "build"
 LEAKS = ("leak", "leak_in_image", "edit_leaks")  # reasons that make a pair one for calibration
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a build depends on, besides the run."""
-
-    calibration: bool = False
-    reviewed_only: bool = False
-    extend: str = ""  # the folder of another benchmark
-    date: str = ""  # ISO; empty: today, or SOURCE_DATE_EPOCH
-    name: str = ""  # empty: the run's own
-    license: str = ""
-    out: str = ""  # empty: RUN/benchmark
-    taxonomy: str = ""  # a file that orders the classes; empty: VLSBench's
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class Work:
     run: Path
     plan: Plan
     taxonomy: Sequence[SubCategory]
-    options: Options
+    options: Options  # anchored
     filtered: Sequence[Pair]  # all that entered the filter
     judged: Sequence[Pair]  # what the filter kept, as people judged it
     reviews: Sequence[Review]
@@ -69,10 +56,15 @@ def entries_of(work: Work) -> tuple[list[Entry], Sequence[Pair]]:
     from data.benchmark.extend import merge
     from data.embedders import load_embedder
 
-    name = Path(work.options.extend).resolve().name
-    merged = merge(work.theirs, kept, work.run, load_embedder(work.plan.embedder), name)
+    merged = merge(work.theirs, kept, work.run, load_embedder(work.plan.embedder), _extended(work))
     known = {pair.id: pair for pair in merged.pairs}
     return merged.entries, [known.get(pair.id, pair) for pair in work.judged]
+
+
+def _extended(work: Work) -> str:
+    """The name of the benchmark that is extended: its folder's, whether that or its data.json was named."""
+    path = (work.run / work.options.extend).resolve()
+    return path.name if path.is_dir() else path.parent.name
 
 
 def calibration_of(work: Work, pairs: Sequence[Pair], first: int) -> list[Entry]:
@@ -133,11 +125,11 @@ def describe(
         entries=splits["test"],
         calibration=len(splits.get("calibration", ())),
         taxonomy=_counts(work.taxonomy, splits["test"]),
-        models=work.plan.models,
+        models={role: without_folders(tool) for role, tool in work.plan.models.items()},
         metas=metas,
         filtered=work.filtered,
         reviews=work.reviews,
-        extended=Path(work.options.extend).resolve().name if work.options.extend else "",
+        extended=_extended(work) if work.options.extend else "",
     )
     write_charts(folder / "charts", facts.taxonomy, metas, _leakage(work.filtered, pairs))
     write_card(folder, facts)
@@ -153,7 +145,11 @@ def date_of(asked: str) -> str:
             return date.fromisoformat(asked).isoformat()
         if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
             return datetime.fromtimestamp(int(epoch), UTC).date().isoformat()
-    except ValueError as error:
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ) as error:  # the latter: beyond what the platform's clock knows
         raise UserError("The date of a build is written YYYY-MM-DD; SOURCE_DATE_EPOCH in seconds.") from error
     return datetime.now(UTC).date().isoformat()
 

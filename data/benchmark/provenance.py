@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from data.benchmark.layout import Entry
 from data.records import Pair
@@ -77,7 +78,12 @@ def _told(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
         if isinstance(value, Mapping):
             yield from _told(value, f"{prefix}{key}.")
         elif key.startswith(TOLD):
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", without_folders(value) if isinstance(value, str) else value
+
+
+def without_folders(name: str) -> str:
+    """A model's name as it is published: `st:/home/ada/models/mine` is `st:mine`, for a machine's paths are its own."""
+    return re.sub(r"(^|[:\s])([~/].*)$", lambda found: f"{found[1]}{PurePath(found[2]).name}", name)
 
 
 def sha256(path: Path) -> str:
@@ -93,10 +99,29 @@ def write_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).write_text("".join(lines))
 
 
-def unlisted(folder: Path) -> list[str]:
-    """The files in the folder that its checksums do not list: what somebody else put there."""
+def is_whole(folder: Path) -> bool:
+    """Whether all that a build wrote into the folder is still there."""
+    return (folder / CHECKSUMS).is_file() and all((folder / name).is_file() for name in _listed(folder))
+
+
+def strangers(folder: Path) -> list[str]:
+    """The files in the folder that no build wrote as they are: not on its list of checksums, or edited since."""
+    listed = _listed(folder)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    ours = listed.keys() | ({CHECKSUMS} if listed else set())
+    others = {name for name in there - ours if name.rpartition("/")[2] not in DROPPINGS}
+    return sorted(others | {name for name in there & listed.keys() if _is_edited(folder, name, listed[name])})
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The names in the folder's checksums, each with its digest."""
     path = folder / CHECKSUMS
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    listed = {line.partition("  ")[2] for line in lines} | ({CHECKSUMS} if lines else set())
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return sorted(name for name in there - listed if name.rpartition("/")[2] not in DROPPINGS)
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _is_edited(folder: Path, name: str, digest: str) -> bool:
+    """The checksums are written last: only what is newer can have been edited, and is looked at."""
+    path = folder / name
+    newer = path.lstat().st_mtime_ns > (folder / CHECKSUMS).stat().st_mtime_ns
+    return newer and not (path.is_file() and sha256(path) == digest)

@@ -36,12 +36,12 @@ class Fault:
 def fault_of(status: int, headers: Mapping[str, str], body: str, address: str, model: str) -> Fault:
     """The fault behind an HTTP status. Raises `UserError` for what no other row would survive either."""
     said = _message(body)
-    too_fast = status == 429 and AGAIN_SOON.search(body)
-    if status in (402, 429) and OUT_OF_MONEY.search(body) and not too_fast:
+    out_of_money = status == 429 and OUT_OF_MONEY.search(body) and not AGAIN_SOON.search(body)
+    if status == 402 or out_of_money:
         raise UserError(f"The account at {address} has no credit left (HTTP {status}): {said}")
     if status == 403 and FILTERED.search(body):
         return Fault("blocked", said, passing=False)
-    if status in (401, 402, 403):
+    if status in (401, 403):
         raise UserError(f"The server at {address} refused the API key (HTTP {status}): {said}")
     if status in (404, 405) and not STRUCTURE.search(body):
         raise UserError(f"The server at {address} knows no model {model!r} (HTTP {status}): {said}")

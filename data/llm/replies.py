@@ -26,7 +26,7 @@ REFUSING_FIELD = re.compile(
     r"(?:help|assist|comply|fulfil+|provide|create|generate|produce)\b.{0,40}\b(?:that|this|request|such)\b",
     re.IGNORECASE | re.DOTALL,
 )
-THINKING = re.compile(r"^.*?</think(?:ing)?>", re.DOTALL)
+THINKING = re.compile(r".*?</think(?:ing)?>", re.DOTALL)  # servers may leave out where it begins
 MOST_OBJECTS = 20  # opening braces tried in a long reply
 UNSUPPORTED = ("title", "default", "minLength", "maxLength")  # by structured output; validated here instead
 
@@ -59,8 +59,21 @@ def read_reply(text: str, reply_type: type[ReplyType]) -> ReplyType:
 
 def _candidates(text: str) -> Iterator[str]:
     """The text without a model's thinking, then every JSON object that begins somewhere in it."""
-    text = THINKING.sub("", text, count=1)
-    yield text
+    said = _without_thinking(text)
+    yield said
+    yield from (said[start:end] for start, end in _objects(said))
+
+
+def _without_thinking(text: str) -> str:
+    """What comes after a model's thinking; a tag inside a JSON object is something that the object says."""
+    thinking = THINKING.match(text)
+    if thinking is None or any(start < thinking.end() <= end for start, end in _objects(text)):
+        return text
+    return text[thinking.end() :]
+
+
+def _objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where the JSON objects in a text begin and end."""
     decoder = json.JSONDecoder()
     start = text.find("{")
     for _ in range(MOST_OBJECTS):
@@ -68,7 +81,7 @@ def _candidates(text: str) -> Iterator[str]:
             return
         try:
             _, end = decoder.raw_decode(text, start)
-            yield text[start:end]
+            yield start, end
         except (ValueError, RecursionError):
             end = start + 1
         start = text.find("{", end)
@@ -76,7 +89,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 def refuses(text: str) -> bool:
     """Whether prose that should have been JSON declines to answer."""
-    return REFUSING_PROSE.match(THINKING.sub("", text, count=1)) is not None
+    return REFUSING_PROSE.match(_without_thinking(text)) is not None
 
 
 def refuses_inside(reply: BaseModel) -> bool:
