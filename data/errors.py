@@ -76,7 +76,7 @@ def run_cli(
     except KeyboardInterrupt:
         print(f"\nStopped. {when_stopped}", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head` closed our output: no error of ours, but what was still to do is not done
+    except BrokenPipeError:  # `... | head` closed our output: no error, but the rest is not done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_CLOSED_PIPE
     except OSError as error:
