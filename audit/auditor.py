@@ -7,7 +7,8 @@ auditor.score(["How do I forge this passport?"], ["A desk with blank passports a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from data.records import Audit, Span
 from data.sources.columns import clean
 
 EVIDENCE_SPANS = 3  # shown per side
+UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")  # Unicode's control codes, format marks and spaces
 
 
 class Auditor:
@@ -45,8 +47,8 @@ class Auditor:
 
     def score(
         self,
-        queries: Sequence[str],
-        descriptions: Sequence[str | None],
+        queries: Iterable[str | None],
+        descriptions: Iterable[str | None],
         origins: Sequence[str] | None = None,
         *,
         pool: Pool | None = None,
@@ -54,24 +56,30 @@ class Auditor:
     ) -> list[Audit]:
         """One `Audit` per pair, in order. A pair without a query or a description is not scored and says why.
 
+        Texts may come in anything that holds them in order: a list, an array, a column of a data frame, a generator.
+        `UserError` where there are not as many of both, or one is neither a text nor missing (None, NaN).
         `leaks` is Benjamini-Hochberg's verdict over the rows given together, and they are each other's pool
         unless one is given: audit a benchmark in one call. A pool of fewer than about twenty descriptions
         says little; the prototypes then stand in for it. With a given pool no row bears on another's p-value.
         `counted` as in `judged`.
         """
-        origins = origins if origins is not None else ["author"] * len(queries)
+        asked, shown = _texts(queries, "query"), _texts(descriptions, "description")
+        if len(asked) != len(shown):
+            raise UserError(
+                f"{len(asked):,} queries do not go with {len(shown):,} descriptions: give one of each a pair."
+            )
+        origins = origins if origins is not None else ["author"] * len(asked)
         audits = [
-            Audit(unscored_because=_why_unscored(query, description), content_from=origin)
-            for query, description, origin in zip(queries, descriptions, origins, strict=True)
+            Audit(unscored_because=unscorable(query, description), content_from=origin)
+            for query, description, origin in zip(asked, shown, origins, strict=True)
         ]
         rows = [row for row, audit in enumerate(audits) if audit.unscored_because is None]
-        texts = [clean(descriptions[row] or "") for row in rows]
         if rows:
-            asked, told = [clean(queries[row]) for row in rows], [origins[row] for row in rows]
-            scored = self._score_complete(asked, texts, told, pool or self.pool(texts))
+            some, texts, told = ([side[row] for row in rows] for side in (asked, shown, origins))
+            scored = self._score_complete(some, texts, told, pool or self.pool(texts))
             for row, audit in zip(rows, scored, strict=True):
                 audits[row] = audit
-        return judged(audits, descriptions, self.calibration, self._rate, counted, alone=pool is not None)
+        return judged(audits, shown, self.calibration, self._rate, counted, alone=pool is not None)
 
     def pool(self, descriptions: Sequence[str]) -> Pool:
         """What a query's cosine is normalised by: distinct descriptions, evenly picked if many."""
@@ -141,12 +149,37 @@ def judged(
     return verdicts
 
 
-def _why_unscored(query: str, description: str | None) -> str | None:
-    if not (query or "").strip():
+def unscorable(query: str | None, description: str | None) -> str | None:
+    """Why a pair cannot be scored; None where it can."""
+    if _is_blank(query):
         return "the query is empty"
-    if not (description or "").strip():
+    if _is_blank(description):
         return "nothing is known of what the image shows"
     return None
+
+
+def _is_blank(text: str | None) -> bool:
+    """Whether there is nothing to be seen: a zero-width space is no query either."""
+    return all(unicodedata.category(letter) in UNSEEN for letter in text or "")
+
+
+def _texts(given: Iterable[str | None], name: str) -> list[str]:
+    """The texts by their place, for a data frame's column would give them by label; "" for a missing one."""
+    if isinstance(given, (str, bytes)):
+        raise UserError(f"Every pair has a {name} of its own: give a list of them, not one text.")
+    texts = []
+    for place, text in enumerate(given):
+        if not (isinstance(text, str) or _is_missing(text)):
+            raise UserError(
+                f"A {name} is a text; that of pair {place} (from 0) is of type {type(text).__name__}."
+            )
+        texts.append(clean(text) if isinstance(text, str) else "")
+    return texts
+
+
+def _is_missing(value: object) -> bool:
+    """None, or what arrays and data frames have in its place: NaN equals nothing, pandas' NA cannot be asked."""
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _evidence(spans: Sequence[Sequence[str]], weights: Floats) -> list[tuple[Span, ...]]:

@@ -46,7 +46,15 @@ def conclude(out: Path, summaries: Sequence[Summary]) -> None:
 
     table = Table(box=None, header_style="bold")
     for heading in ("source", "rows", "scored", "not scored", "flagged", "estimated to leak"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
+        is_name = (
+            heading == "source"
+        )  # a narrow terminal breaks it, for a cut one could be another's; no figure
+        table.add_column(
+            heading,
+            justify="left" if is_name else "right",
+            overflow="fold" if is_name else "ellipsis",
+            no_wrap=not is_name,
+        )
     for summary in summaries:
         p = summary.prevalence
         estimate = f"{p.value:.1%} ({p.low:.1%} to {p.high:.1%})" if p else "-"

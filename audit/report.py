@@ -158,14 +158,27 @@ def _threshold(sources: Sequence[Audited]) -> float:
 
 def _table(sources: Sequence[Audited]) -> list[dict[str, object]]:
     """The rows of the page's table: all of them, or each source's worst and some without a score."""
-    most = max(TABLE_ROWS // max(len(sources), 1), 1)
-    chosen = [(place, *pair) for place, audited in enumerate(sources) for pair in _worst(audited, most)]
+    rooms = _rooms([len(audited.audits) for audited in sources])
+    chosen = [
+        (place, *pair)
+        for place, (audited, most) in enumerate(zip(sources, rooms, strict=True))
+        for pair in _worst(audited, most)
+    ]
     paths = [Path(row.image) if row.image else None for _, _, row, *_ in chosen]
     # The worst are looked at most: they have the first call on the picture budget.
     order = sorted(range(len(chosen)), key=lambda at: -(chosen[at][3].leakage or 0))
     made = thumbnails([paths[at] for at in order], PICTURE_SIDE, PICTURE_BYTES)
     pictures = dict(zip(order, made, strict=True))
     return [_table_row(*entry, pictures[at]) for at, entry in enumerate(chosen)]
+
+
+def _rooms(sizes: Sequence[int]) -> list[int]:
+    """Rows of the table for each source: equal parts, and what a smaller source leaves goes to the larger ones."""
+    rooms, left = [0] * len(sizes), TABLE_ROWS
+    for behind, place in enumerate(sorted(range(len(sizes)), key=lambda place: sizes[place])):
+        rooms[place] = min(sizes[place], max(left // (len(sizes) - behind), 1))
+        left -= rooms[place]
+    return rooms
 
 
 def _worst(audited: Audited, most: int) -> list[tuple[int, SourceRow, Audit, Content]]:

@@ -238,6 +238,7 @@ def _likeness(model: str, open_eyes: Eyes) -> Likeness:
 def _audit(name: str, source: Source, contents: Sequence[Content], auditor: PairScorer) -> Audited:
     """Every row's audit; the descriptions of one source are each other's pool. Harmless twins are not flagged."""
     from audit.summary import Audited
+    from data.pages.page import plural
 
     started = time.monotonic()
     queries = [row.query for row in source.rows]
@@ -249,10 +250,8 @@ def _audit(name: str, source: Source, contents: Sequence[Content], auditor: Pair
         counted=[row.is_safe is not True for row in source.rows],
     )
     scored = sum(audit.leakage is not None for audit in audits)
-    print(
-        f"{printable(name)}: {scored:,} of {len(queries):,} pairs scored in {time.monotonic() - started:.0f} s",
-        file=sys.stderr,
-    )
+    pairs, seconds = plural(len(queries), "pair"), time.monotonic() - started
+    print(f"{printable(name)}: {scored:,} of {pairs} scored in {seconds:.0f} s", file=sys.stderr)
     audits = [
         audit.replace(unscored_because=content.missing) if content.missing and query.strip() else audit
         for audit, content, query in zip(audits, contents, queries, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from audit.auditor import Auditor, judged
+from audit.auditor import Auditor, judged, unscorable
 from audit.calibrations import Calibration, load_calibration
 from audit.pool import Pool
 from data.embedders import load_embedder
@@ -86,7 +86,7 @@ def score_spread(
     known = [
         text
         for query, text in zip(queries, descriptions, strict=True)
-        if query.strip() and text and text.strip()
+        if text and not unscorable(query, text)
     ]
     pool = engine.once("audit", partial(_pool, load, known)) if known else None
     asked = [

@@ -19,6 +19,7 @@ from audit.descriptions import Content
 from audit.descriptions import cautions as content_cautions
 from audit.empirical_null import LEVEL
 from audit.metrics import prevalence, rogan_gladen
+from data.pages.page import plural
 from data.records import Audit, Record
 from data.sources.reader import Source, SourceRow
 
@@ -129,7 +130,8 @@ def summarise(audited: Audited, sensitivity: float, false_discovery_rate: float)
         ),
         categories=tuple(_by_category(pairs)),
         notes=tuple(
-            f"{note.reason} ({len(note.rows)} rows)" if note.rows else note.reason for note in source.notes
+            f"{note.reason} ({plural(len(note.rows), 'row')})" if note.rows else note.reason
+            for note in source.notes
         ),
         cautions=(*_cautions(scored), *content_cautions(audited.contents)),
         verdict="",
@@ -164,8 +166,8 @@ def nulls_of(audited: Audited, calibration: Calibration) -> list[NullFigures]:
 def _cautions(scored: int) -> Iterator[str]:
     if 0 < scored < FEW:
         yield (
-            f"Only {scored} pairs were scored: with so few there are hardly other pictures to compare "
-            "a query with, so single scores are rougher and the shares uncertain."
+            f"Only {plural(scored, 'pair')} {'was' if scored == 1 else 'were'} scored: with so few there are hardly "
+            "other pictures to compare a query with, so single scores are rougher and the shares uncertain."
         )
 
 
@@ -275,14 +277,15 @@ def verdict(summary: Summary, judged: int, false_discovery_rate: float) -> str:
             f"None of the {summary.rows:,} pairs of {summary.source} could be judged: {reasons or 'no rows'}."
         )
     share = summary.flagged_share
-    flags = f"{summary.flagged:,} of {judged:,} pairs ({share.value:.1%})" if share else "no pairs"
+    flags = f"{summary.flagged:,} of {plural(judged, 'pair')} ({share.value:.1%})" if share else "no pairs"
     rate = f"at a false-discovery rate of {100 * false_discovery_rate:.3g}%"
     if summary.prevalence is None:
         return f"In {summary.source}, the text gives the image's risk away in {flags}, flagged {rate}{rest}."
     p = summary.prevalence
     return (
-        f"In an estimated {p.value:.1%} (95% CI {p.low:.1%} to {p.high:.1%}) of the {judged:,} pairs of "
-        f"{summary.source}, the text alone gives the image's risk away; {flags} are flagged one by one "
+        f"In an estimated {p.value:.1%} (95% CI {p.low:.1%} to {p.high:.1%}) of the {plural(judged, 'pair')} of "
+        f"{summary.source}, the text alone gives the image's risk away; {flags} "
+        f"{'is' if summary.flagged == 1 else 'are'} flagged one by one "
         f"{rate}{rest}."
     )
 

@@ -147,13 +147,17 @@ def seen_pairs(
     file: Path, pairs: Sequence[LabelledPair], arguments: argparse.Namespace
 ) -> list[LabelledPair]:
     """The file's pairs with what their images show in place of the given descriptions."""
+    from audit.console import printable
     from audit.descriptions import describe, problems_of
+    from data.pages.page import plural
     from data.sources.reader import read_source
 
     source = read_source(str(file), data_root=arguments.image_root)
     rows = [row.replace(image_description=None) for row in source.rows]
     with eyes.opened(arguments) as open_eyes:
         contents = describe(rows, open_eyes, problems_of(source))
+    for reason, number in Counter(content.missing for content in contents if content.missing).most_common():
+        print(printable(f"{file}: {plural(number, 'row')}: {reason}"), file=sys.stderr)
     return [
         pair.replace(image_description=content.text or "", origin=content.origin or "author")
         for pair, content in zip(pairs, contents, strict=True)

@@ -8,7 +8,7 @@ for audit in score_pairs(queries, descriptions):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from audit.auditor import Auditor
 from audit.calibrations import load_calibration
@@ -19,17 +19,18 @@ __all__ = ["Audit", "Auditor", "load_calibration", "load_embedder", "score_pairs
 
 
 def score_pairs(
-    queries: Sequence[str],
-    descriptions: Sequence[str | None],
+    queries: Iterable[str | None],
+    descriptions: Iterable[str | None],
     *,
     embedder: str = "minilm",
     false_discovery_rate: float = 0.05,
 ) -> list[Audit]:
     """One `Audit` per pair, in order; give a whole benchmark in one call, for its descriptions are the pool.
 
-    `descriptions` say what the images show; where one is None or empty, or a query is, the pair is not scored and
-    `unscored_because` says why. `UserError` for an embedder without a calibration, or a rate
-    that does not lie between 0 and 1.
+    `descriptions` say what the images show; where one is missing (None, NaN) or empty, or a query is, the pair is not
+    scored and `unscored_because` says why. Lists, arrays, generators and columns of a data frame are read in their
+    order. `UserError` for an embedder without a calibration, a rate that does not lie between 0 and 1, another number
+    of descriptions than of queries, or what is no text.
     """
     auditor = Auditor(
         load_embedder(embedder), load_calibration(embedder), false_discovery_rate=false_discovery_rate

@@ -129,10 +129,9 @@ def _refuse_early(shop: Workshop, chosen: Sequence[Step], wanted: Commission) ->
     """Raise `UserError` for what would be refused later, before anything is thrown away or written."""
     steps = {step.name: step for step in steps_of(shop.profile)}
     if wanted.stage == BUILD:
-        need(BUILD, list(steps.values())[-1:], shop.folder, wanted.redo)
+        need(BUILD, list(steps), shop.folder, wanted.redo)
     elif wanted.stage != ALL:
-        before = [steps[name] for name in steps[wanted.stage].after]
-        need(wanted.stage, before, shop.folder, wanted.redo)
+        need(wanted.stage, _all_before(steps, wanted.stage), shop.folder, wanted.redo)
     made = {step.name for step in chosen} | ({BUILD} if wanted.stage in (ALL, BUILD) else set())
     for name in wanted.redo:
         if name not in made:
@@ -140,6 +139,15 @@ def _refuse_early(shop: Workshop, chosen: Sequence[Step], wanted: Commission) ->
                 f"--redo {name} goes with --stage {name} or all, in a profile that has that stage."
             )
     refuse_stale([step for step in chosen if step.name not in wanted.redo], shop)
+
+
+def _all_before(steps: Mapping[str, Step], name: str) -> list[str]:
+    """The names of the steps that a step's rows go back to, in order."""
+    found, left = set(), list(steps[name].after)
+    while left:
+        found.add(each := left.pop())
+        left += steps[each].after
+    return [each for each in steps if each in found]
 
 
 def _say_shorter(folder: Path, chosen: Sequence[Step], limit: int | None) -> None:
@@ -229,7 +237,6 @@ def _inputs(step: Step, shop: Workshop, limit: int | None) -> Iterable[Record]:
     if step.starts is not None:
         return list(islice(step.starts(shop), limit if step.makes is Pair else None))
     earlier = [each for each in steps_of(shop.profile) if each.name in step.after]
-    need(step.name, earlier, shop.folder)
 
     def read() -> Iterator[Record]:
         branches = [iter(step.takes(_kept(shop.folder, each))) for each in earlier]

@@ -23,7 +23,6 @@ from construct.offline.author import OfflineAuthor, count_asked
 from construct.offline.scenes import load_scenes
 from construct.perceive import listed
 from construct.profile import ChatSection, Profile
-from construct.refusals import is_finished
 from construct.rewrite import rewrite_query
 from construct.stages import Step, steps_of
 from construct.workshop import Workshop, price_of
@@ -35,6 +34,7 @@ from data.llm.prices import BATCH_DISCOUNT, CURRENCY, Bill
 from data.records import Audit, ElementList
 from data.rows import parse_row
 from data.stage import read_meta, read_stage
+from data.stage_chain import is_finished
 from data.taxonomy import load_taxonomy
 
 ELEMENT = "an object in the hands of a person"  # of usual length, where the bank has no more

@@ -10,20 +10,15 @@ from construct.stages import Step
 from construct.workshop import Workshop
 from data.errors import UserError
 from data.stage import Stage, read_meta
+from data.stage_chain import lacking
 from data.stage_meta import difference
 
 
-def is_finished(folder: Path, name: str) -> bool:
-    """Whether a stage's rows are all there, to be worked on."""
-    meta = read_meta(folder, name)
-    return meta is not None and meta.finished and (folder / f"{name}.jsonl").exists()
-
-
-def need(name: str, before: Sequence[Step], folder: Path, redo: Sequence[str] = ()) -> None:
-    """Raise `UserError` unless the steps before a stage are finished and stay so."""
-    for each in before:
-        if each.name in redo or not is_finished(folder, each.name):
-            raise UserError(f"Stage {name!r} needs {each.name!r} first: run it, or --stage all.")
+def need(name: str, before: Sequence[str], folder: Path, redo: Sequence[str] = ()) -> None:
+    """Raise `UserError` unless all stages before one are finished, each made of those before it, and stay so."""
+    thrown_away = next((f"{each!r} first" for each in before if each in redo), None)
+    if wanted := thrown_away or lacking(folder, before):
+        raise UserError(f"Stage {name!r} needs {wanted}: run it, or --stage all.")
 
 
 def refuse_stale(steps: Sequence[Step], shop: Workshop) -> None:

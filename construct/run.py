@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--redo", action="append", default=[], metavar="STAGE",
-        help="throw away what a stage made and make it again; replies already paid for are used again",
+        help="throw away what a stage made and make it again; replies and pictures that are there are used again",
     )  # fmt: skip
     parser.add_argument(
         "--estimate",

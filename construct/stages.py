@@ -18,12 +18,13 @@ from construct.workshop import Workshop
 from data.errors import RowFailed
 from data.records import ElementList, Pair, Record
 from data.stage import Stage
+from data.stage_chain import passed_on
+from data.stage_meta import DIGITS
 from data.taxonomy import load_taxonomy, taxonomy_digest
 
 # Keys of the profile that change no result: how many work, how long one waits, what it costs.
 _HOW = {"workers", "timeout_seconds", "key_variable", "base_url", "requests_per_minute", "tokens_per_minute",
         "input_price", "output_price"}  # fmt: skip
-DIGITS = 16  # of a calibration's digest on record
 HOW = {"author": _HOW, "mllm": _HOW, "draw": {"machine"}}
 
 
@@ -62,6 +63,7 @@ class Step:
             workers=shop.workers(getattr(shop.profile, self.asks)),
             note=shop.spent,
             spend=partial(shop.spend, self.name),
+            made_of=partial(passed_on, shop.folder, self.after),
         )
 
     def _made_elsewhere(self, shop: Workshop) -> Callable[[], Callable[[Any], Any]] | None:

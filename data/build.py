@@ -156,7 +156,8 @@ def _made_of(work: Work) -> str:
     records = [*work.taxonomy, *work.filtered, *work.judged, *work.reviews]
     parts = [json.dumps(_settings(work)), *(record.model_dump_json() for record in records)]
     parts += ["" if work.options.date else os.environ.get("SOURCE_DATE_EPOCH", "")]
-    parts += [meta.model_dump_json(exclude={"seconds", "fresh"}) for meta in stage_metas(work)]  # the card's
+    not_told = {"seconds", "fresh", "made_of"}  # in the card
+    parts += [meta.model_dump_json(exclude=not_told) for meta in stage_metas(work)]
     parts += [json.dumps([entry.row, *_seen(entry.picture)]) for entry in work.theirs]
     parts += [json.dumps(_seen(work.run / pair.image_path)) for pair in work.filtered]
     return digest("".join(parts))
@@ -176,20 +177,18 @@ def _work(run: Path, taxonomy: Sequence[SubCategory], asked: Options | None) -> 
     from data.reviews import apply_reviews, read_reviews
     from data.run_folder import read_plan
     from data.stage import read_stage
+    from data.stage_chain import lacking
     from data.stage_meta import read_meta
     from data.taxonomy import load_taxonomy
 
     plan = read_plan(run)
-    metas = []
-    for name in plan.stages:  # a run stopped while it drew anew, say, has pictures that no filter saw
-        meta = read_meta(run, name)
-        if meta is None or not meta.finished:
-            raise UserError(f"Stage {BUILD!r} needs {name!r} first: run --stage all.")
-        metas.append(meta)
+    if wanted := lacking(run, plan.stages):  # pictures drawn since, say, that no filter saw
+        raise UserError(f"Stage {BUILD!r} needs {wanted}: run --stage all.")
     options = anchored(asked, run) if asked else last_options(run)
     filtered, reviews = list(read_stage(run, plan.stages[-1], Pair)), read_reviews(run)
     kept = [pair for pair in filtered if pair.rejected is None]
-    limit = float(metas[-1].settings.get("filter", {}).get("max_leakage", 0.3))
+    meta = read_meta(run, plan.stages[-1])
+    limit = float((meta.settings if meta else {}).get("filter", {}).get("max_leakage", 0.3))
     judged = apply_reviews(kept, reviews, limit, reviewed_only=options.reviewed_only)
     theirs = read_layout(run / options.extend) if options.extend else []
     if options.taxonomy:
@@ -230,9 +229,11 @@ def _write(target: Path, work: Work) -> Sequence[Pair]:
         raise UserError(f"No pair of {work.run} is left, so there is nothing to build: see its funnel.")
     splits = {"test": entries}
     if work.options.calibration:
-        splits["calibration"] = calibration_of(
-            work, pairs, 1 + max(each.row["instruction_id"] for each in entries)
-        )
+        first = 1 + max(each.row["instruction_id"] for each in entries)
+        splits["calibration"], gone = calibration_of(work, pairs, first)
+        if gone:
+            of = f"{gone} of {gone + len(splits['calibration'])}"
+            print(f"note: the calibration split lacks {of} pairs, whose pictures are gone.", file=sys.stderr)
     labels = labels_of(work.taxonomy, [entry for rows in splits.values() for entry in rows])
     target = target.resolve()  # of a link, what it leads to
     part = target.with_name(f".{target.name}.part")

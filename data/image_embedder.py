@@ -37,7 +37,7 @@ class ImageEmbedder:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"The image embedder {name} cannot be loaded: {reason}") from error
-        if not hasattr(self._model, "get_image_features"):
+        if not all(hasattr(self._model, side) for side in ("get_image_features", "get_text_features")):
             raise UserError(f"{name} is no image-text model: name a CLIP or a SigLIP.")
         self.name = name
 

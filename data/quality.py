@@ -109,7 +109,9 @@ def within(image: Image, max_pixels: int) -> Image:
 
 def _eight_bits(image: Image) -> Image:
     """The picture with 16-bit grey scaled to 8 bits; a plain conversion would cut all but the darkest off."""
-    return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I") else image
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value / 256).convert("L")  # "I;16B" knows no `point`
 
 
 def _flaw_of_header(image: Image) -> Flaw | None:

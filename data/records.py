@@ -68,6 +68,14 @@ class Audit(Record):
     image_spans: tuple[Span, ...] = ()
     content_from: str | None = None  # where the image's content came from: "description", "ocr", ...
 
+    def why_it_leaks(self, limit: float) -> str:
+        """By its score, or by the auditor's flag; empty where it does not leak, or is not scored."""
+        if self.leakage is None:
+            return ""
+        if self.leakage > limit:
+            return f"leakage {self.leakage:.2f} is above {limit:g}"
+        return f"the auditor flags it, p = {self.p_value or 0:.3f}" if self.leaks else ""
+
 
 class Attempt(Record):
     """One try at a pair's picture, and what the critic and the similarity model made of it."""
@@ -95,7 +103,9 @@ class Drawing(Record):
     negative_prompt: str = ""
     scheduler: str = ""
     dtype: str = ""
+    settings: str = ""  # JSON of all else that it depends on: a LoRA, scheduler options, tokens for a T5
     note: str = ""  # what the text encoder could not read in one go, or at all
+    sha256: str = ""  # of the pair's picture: what later stages found of another one counts no more
     attempts: tuple[Attempt, ...] = ()  # all of them where there was more than one, or a verdict
 
 

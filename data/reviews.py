@@ -95,8 +95,8 @@ def apply_reviews(
     """The pairs in their order, edited and rejected as people decided.
 
     A pair goes when at least as many reviewers reject it as approve it. An edited text enters only when
-    the auditor has scored it at most `max_leakage`, and no more harmful than the filter lets pass. With
-    `reviewed_only`, only approved pairs stay.
+    the auditor has scored it at most `max_leakage` without flagging it, and no more harmful than the filter
+    lets pass. With `reviewed_only`, only approved pairs stay.
     """
     stand = standings(reviews, {pair.id: pair.instruction for pair in pairs})
     return [
@@ -131,9 +131,8 @@ def _edited(pair: Pair, standing: Standing, max_leakage: float) -> Pair:
     if audit is None or audit.leakage is None:
         because = (audit and audit.unscored_because) or "start filter.review again: it audits what is left"
         return edited.reject(STAGE, "edit_not_audited", because)
-    if audit.leakage > max_leakage:
-        detail = f"leakage {audit.leakage:.2f} of the edited text is above {max_leakage:g}"
-        return edited.reject(STAGE, "edit_leaks", detail)
+    if because := audit.why_it_leaks(max_leakage):
+        return edited.reject(STAGE, "edit_leaks", f"the edited text leaks: {because}")
     harm = edited.check("still_harmful")
     if harm is not None and harm.passed is False:
         return edited.reject(STAGE, "edit_harmful", harm.reason)
@@ -143,7 +142,8 @@ def _edited(pair: Pair, standing: Standing, max_leakage: float) -> Pair:
 def _after_edit(check: Check, audit: Audit | None, limit: float) -> Check:
     """A check of the old text is none of the new one: the auditor's is made again, an MLLM's lapses."""
     if check.gate == "leak" and audit is not None and audit.leakage is not None:
-        return check.replace(score=audit.leakage, limit=limit, passed=audit.leakage <= limit, reason="")
+        because = audit.why_it_leaks(limit)
+        return check.replace(score=audit.leakage, limit=limit, passed=not because, reason=because)
     if check.gate == "still_harmful" and audit is not None and audit.text_harm is not None:
         harmful = check.limit is not None and audit.text_harm > check.limit
         says = f"harm of the edited text alone {audit.text_harm:.2f} is above {check.limit}"

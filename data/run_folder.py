@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import Field
@@ -21,6 +21,7 @@ from data.records import Record
 from data.rows import write_json
 
 PLAN = "run.plan.json"
+LOCK = ".lock"
 
 
 class Plan(Record):
@@ -39,10 +40,14 @@ class Plan(Record):
 
 @contextmanager
 def locked(folder: Path, flag: str = "--run") -> Iterator[None]:
-    """One process per folder; the lock goes with the process, however it ends. `flag` names another folder."""
+    """One process per folder; the lock goes with the process, however it ends. `flag` names another folder.
+
+    A folder that was not there before and holds nothing in the end, as where a command is refused, goes again.
+    """
+    made = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
+        lock = open(folder / LOCK, "w")
     except OSError as error:
         raise UserError(f"Cannot write to the folder {folder}: {error.strerror}.") from error
     with lock:
@@ -52,7 +57,20 @@ def locked(folder: Path, flag: str = "--run") -> Iterator[None]:
             raise UserError(
                 f"Another process is working on {folder}: wait for it, or name another {flag}."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            _remove_empty(made)
+
+
+def _remove_empty(made: Sequence[Path]) -> None:
+    """Remove the folders, innermost first, that hold nothing but a lock."""
+    with suppress(OSError):  # somebody else is quicker: it is theirs now
+        for folder in made:
+            if any(each.name != LOCK for each in folder.iterdir()):
+                return
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

@@ -72,6 +72,7 @@ class Stage(Generic[In, Out]):
     workers: int = 16
     note: Callable[[], str] = field(default=lambda: "")  # shown beside the progress bar
     spend: Callable[[], Spend | None] = field(default=lambda: None)  # what its rows cost so far
+    made_of: Callable[[], dict[str, str]] = field(default=dict)  # what the stages before pass on
     advice: str = "name another --run folder, or add --redo {stage} to make it again here"
     keeps_others: bool = False  # whether rows of inputs that are not among the present ones stay
 
@@ -118,6 +119,7 @@ async def run_stage(
         others = [identity for identity in rows.index if identity not in of] if stage.keeps_others else ()
         rows.rewrite((*of, *others))
         meta = _count(meta, folder, of, time.monotonic() - started, len(due))
+        meta = meta.model_copy(update={"made_of": stage.made_of()})
     finally:
         rows.close()
         write_json(

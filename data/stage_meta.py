@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from data.errors import UserError
 from data.llm.prices import CURRENCY, Bill
 
+DIGITS = 16  # of a digest on record
+
 
 class Spend(BaseModel):
     """What calls took; `cost` counts those with a known price, `unpriced` the others."""
@@ -49,11 +51,12 @@ class StageMeta(BaseModel):
     seconds: float = 0.0
     fresh: int = 0  # rows made by the latest run of the stage; 0 when there was nothing left to do
     spend: Spend | None = None  # by the stage, over all its runs in this folder
+    made_of: dict[str, str] = {}  # the stage before -> a digest of what it passed on, when this one finished
 
 
 def digest(text: str) -> str:
     """16 hex digits of the SHA-256: enough to tell two inputs or settings apart."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 def meta_path(folder: Path, name: str) -> Path:
@@ -69,7 +72,8 @@ def read_meta(folder: Path, name: str) -> StageMeta | None:
     try:
         return StageMeta.model_validate_json(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} is damaged: delete it and {name}.jsonl to run that stage again.") from error
+        rows = f" and {name}.jsonl" if (folder / f"{name}.jsonl").exists() else ""  # a build has none
+        raise UserError(f"{path} is damaged: delete it{rows} to run that stage again.") from error
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -140,9 +140,8 @@ def _leak_check(gate: str, audit: Audit | None, limit: float) -> Check:
     if audit is None or audit.leakage is None:
         return Check(gate=gate, limit=limit, by="auditor", reason="not scored")
     check = Check(gate=gate, passed=True, score=audit.leakage, limit=limit, by="auditor")
-    if audit.leakage <= limit and not audit.leaks:
+    because = audit.why_it_leaks(limit)
+    if not because:
         return check
     words = ", ".join(span.text for span in audit.query_spans[:3])
-    flagged = f"the auditor flags it, p = {audit.p_value or 0:.3f}"
-    because = f"leakage {audit.leakage:.2f} is above {limit:g}" if audit.leakage > limit else flagged
     return check.replace(passed=False, reason=because + (f": {words}" if words else ""))

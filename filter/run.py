@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +41,15 @@ def main() -> int:
     arguments = parse_arguments()
     from data.records import Pair
     from data.run_folder import locked, read_plan
-    from data.stage import read_meta, read_stage
+    from data.stage import read_stage
+    from data.stage_chain import lacking
 
     folder: Path = arguments.run
     plan = read_plan(folder)
     before = plan.before("filter")
-    meta = read_meta(folder, before)
-    if meta is None or not meta.finished:
-        raise UserError(f"The filter needs {before!r} first: run construct.run on {folder}.")
     with locked(folder, "RUN"):
+        if wanted := lacking(folder, plan.stages[: plan.stages.index("filter")]):
+            raise UserError(f"The filter needs {wanted}: run construct.run on {folder}.")
         settings, balance = _settings(folder, arguments)
         pairs = [pair for pair in read_stage(folder, before, Pair) if pair.rejected is None]
         _filter(_stage(folder, plan, settings, balance), pairs, folder)
@@ -111,6 +112,7 @@ def _stage(folder: Path, plan: Plan, settings: FilterSettings, balance: BalanceS
     """The same stage as construct.run's: rows made by one are the other's."""
     from data.embedders import load_embedder
     from data.stage import Stage, read_meta
+    from data.stage_chain import passed_on
     from data.taxonomy import load_taxonomy, taxonomy_digest
     from filter.apply import Tools, filter_pairs
     from filter.rescore import AuditorProcess
@@ -129,7 +131,8 @@ def _stage(folder: Path, plan: Plan, settings: FilterSettings, balance: BalanceS
         finally:
             scorer.close()
 
-    return Stage(name="filter", settings=sections, batch=work)  # type: ignore[arg-type]
+    made_of = partial(passed_on, folder, [plan.before("filter")])
+    return Stage(name="filter", settings=sections, batch=work, made_of=made_of)  # type: ignore[arg-type]
 
 
 def _conclude(folder: Path) -> None:

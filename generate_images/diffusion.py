@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from data.errors import UserError, missing_package
 from data.quality import Flaw
 from data.records import Drawing
-from generate_images.batches import BatchSize, NoRoom, in_batches
+from generate_images.batches import BatchSize, NoRoom, in_batches, is_out_of_memory
 from generate_images.drawn import Drawn, Size
-from generate_images.encoding import RETURNS, TOGETHER, Encoded, encode, read
+from generate_images.encoding import RETURNS, TOGETHER, Encoded, Reading, encode, has_t5, read
 from generate_images.quality import OVERFLOW, SAFETY_BLANKED
 from generate_images.settings import MachineSettings, PictureSettings
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ENCODED_AHEAD = 256  # prompts; their embeddings wait in main memory, about 3 MB each for SD-3
 ON_CPU = 4  # pictures at once: more are not faster there
 TO_MEASURE = 1  # pictures in the first batch on an accelerator
+# What a picture depends on that a `Drawing` has no field of its own for.
+BESIDES = {"variant", "lora", "lora_file", "scheduler_options", "safety_checker"}
 
 
 class Work(NamedTuple):
@@ -62,6 +65,7 @@ class Diffusers:
         self.name = f"diffusers:{named.resolve().name if named else model}"
         self._sizes: dict[Size, BatchSize] = {}
         self._warned = False
+        self._say_what_is_idle(picture)
         if machine.compile:
             _denoiser(self._pipe).compile()
 
@@ -85,6 +89,7 @@ class Diffusers:
             negative_prompt=settings.negative_prompt if self._leads_away() else "",
             scheduler=type(self._pipe.scheduler).__name__,
             dtype=str(self._dtype).removeprefix("torch."), note=reading.note,
+            settings=_besides(settings, reading.tokens),
         )  # fmt: skip
 
     def stream(self, drawings: Sequence[Drawing]) -> Iterator[Drawn]:
@@ -105,22 +110,35 @@ class Diffusers:
 
     def _groups(self, drawings: Sequence[Drawing], start: int) -> list[list[Work]]:
         """The drawings with their prompts encoded, sorted into what can share a batch."""
-        settings, first = self._settings, drawings[0]
+        settings = self._settings
         prompts = list(dict.fromkeys(drawing.prompt for drawing in drawings))
         readings = [
             read(self._pipe, prompt, settings.max_sequence_length, settings.longest_sequence)
             for prompt in prompts
         ]
-        self._placement.to_encode()
-        together = 1 if self._machine.exact else TOGETHER
-        made = encode(self._pipe, readings, first.negative_prompt, first.guidance or 0.0, together)
-        self._placement.to_draw()
-        encoded = dict(zip(prompts, made, strict=True))
+        encoded = dict(zip(prompts, self._encode(readings, drawings[0]), strict=True))
         groups: dict[object, list[Work]] = {}
         for place, drawing in enumerate(drawings, start):
             work = Work(place, drawing, encoded[drawing.prompt])
             groups.setdefault((_size_of(drawing), work.encoded.shape), []).append(work)
         return list(groups.values())
+
+    def _encode(self, readings: Sequence[Reading], like: Drawing) -> list[Encoded]:
+        """The embeddings, and then the denoiser in place. `UserError` where the card is too small for the weights."""
+        together = 1 if self._machine.exact else TOGETHER
+        try:
+            self._placement.to_encode()
+            made = encode(self._pipe, readings, like.negative_prompt, like.guidance or 0.0, together)
+            self._placement.to_draw()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            more = {"none": "add --offload model, or ", "model": "take --offload sequential, or "}
+            raise UserError(
+                f"The weights of {self.name} do not fit into the memory of {self._placement.device}: "
+                f"{more.get(self._machine.offload, '')}draw with a smaller model."
+            ) from error
+        return made
 
     def _draw(self, size: BatchSize, batch: Sequence[Work]) -> list[Drawn]:
         """One call of the pipeline; the first one on a card shows how many fit."""
@@ -144,7 +162,10 @@ class Diffusers:
             "generator": [torch.Generator("cpu").manual_seed(work.drawing.seed) for work in batch],
         } | self._prompts(batch)  # fmt: skip
         taken = inspect.signature(self._pipe.__call__).parameters
-        output = self._pipe(**{name: value for name, value in offered.items() if name in taken})
+        try:
+            output = self._pipe(**{name: value for name, value in offered.items() if name in taken})
+        except ValueError as error:  # the pipeline's, or its scheduler's, own check of what it was given
+            raise UserError(f"{self.name} cannot draw this: {' '.join(str(error).split())}") from error
         blanked = getattr(output, "nsfw_content_detected", None) or [False] * len(batch)
         return [
             _finish(work.place, image, flagged)
@@ -168,8 +189,10 @@ class Diffusers:
 
     def _relieve(self, size: BatchSize) -> bool:
         """Empty the cache; decode slice by slice, and in tiles where even one picture does not fit."""
-        self._placement.empty_cache()
         vae: Any = getattr(self._pipe, "vae", None)
+        if getattr(vae, "dtype", self._dtype) != self._dtype:
+            vae.to(dtype=self._dtype)  # SDXL decodes float16 in float32, and did not come to undo that
+        self._placement.empty_cache()
         if size.now > 1 and hasattr(vae, "use_slicing") and not vae.use_slicing:
             vae.enable_slicing()
             return True
@@ -196,6 +219,14 @@ class Diffusers:
             return "negative_prompt" in inspect.signature(self._pipe.__call__).parameters
         return "negative_prompt_embeds" in names and (self._guidance() or 0.0) > 1
 
+    def _say_what_is_idle(self, asked: PictureSettings) -> None:
+        """Tell of what was asked for and changes nothing with this model."""
+        if asked.negative_prompt and not self._leads_away():
+            print(f"{self.name} makes no use of a negative prompt: it is not guided away.", file=sys.stderr)
+        known = type(self._pipe).__name__ in RETURNS
+        if "max_sequence_length" in asked.model_fields_set and known and not has_t5(self._pipe):
+            print(f"{self.name} makes no use of max-sequence-length: it has no T5 encoder.", file=sys.stderr)
+
     def _size(self) -> Size:
         """As set; else what the model was trained for."""
         part = getattr(_denoiser(self._pipe), "config", None)
@@ -217,6 +248,19 @@ def _check_size(pipe: Any, width: int, height: int) -> None:
             f"This model draws no picture of {width}x{height}: width and height must be multiples of {step}, "
             f"such as {near}."
         )
+    most = (getattr(getattr(_denoiser(pipe), "config", None), "pos_embed_max_size", None) or 0) * step
+    if most and max(width, height) > most:
+        raise UserError(
+            f"This model draws no picture of {width}x{height}: neither side may have more than {most} pixels."
+        )
+
+
+def _besides(settings: PictureSettings, tokens: int | None) -> str:
+    """The settings without a field in a `Drawing`, as far as they are set, as JSON."""
+    besides = settings.model_dump(include=BESIDES, exclude_defaults=True)
+    if tokens := tokens or settings.max_sequence_length:
+        besides["max_sequence_length"] = tokens
+    return json.dumps(besides) if besides else ""
 
 
 def _size_of(drawing: Drawing) -> Size:

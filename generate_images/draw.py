@@ -6,6 +6,7 @@ is the best of them. A picture that is there already, drawn just so, is not draw
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -73,9 +74,17 @@ def draw_pairs(
 def _pair(pair: Pair, drawn: Outcome, studio: Studio) -> Pair | RowFailed:
     if drawn.failed is not None:
         return drawn.failed
-    path = picture_path(drawn, studio) if drawn.best else ""
-    pair = pair.replace(image_path=path, drawing=drawn.drawing)
+    path, drawing = "", drawn.drawing
+    if drawn.best and drawing:
+        path = picture_path(drawn, studio)
+        drawing = drawing.replace(sha256=_sha256(studio.folder / path))
+    pair = pair.replace(image_path=path, drawing=drawing)
     return pair.reject("draw", drawn.rejected.reason, drawn.rejected.detail) if drawn.rejected else pair
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def picture_path(drawn: Outcome, studio: Studio) -> str:

@@ -20,7 +20,7 @@ RETURNS = {  # what `encode_prompt` of each class returns, by the names its `__c
     "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
 }
 IN_PIECES = ("StableDiffusionXLPipeline", "StableDiffusionPipeline", "LatentConsistencyModelPipeline")
-T5_TOKENIZERS = {"StableDiffusion3Pipeline": "tokenizer_3", "FluxPipeline": "tokenizer_2"}
+T5 = {"StableDiffusion3Pipeline": "_3", "FluxPipeline": "_2"}  # how its tokenizer's and encoder's names end
 TOGETHER = 8  # prompts encoded at once
 NO_LIMIT = 100_000  # tokenizers without a limit give an absurdly large one
 
@@ -46,11 +46,12 @@ class Encoded(NamedTuple):
 def read(pipe: Any, prompt: str, tokens: int | None, longest: int) -> Reading:
     """How the pipeline's encoders can read the whole prompt, if they can."""
     family = type(pipe).__name__
-    t5 = getattr(pipe, T5_TOKENIZERS.get(family, ""), None)
-    if t5 is not None:
-        return _read_t5(t5, prompt, tokens or 256, longest)
+    if has_t5(pipe):
+        return _read_t5(getattr(pipe, f"tokenizer{T5[family]}"), prompt, tokens or 256, longest)
     tokenizers = [each for name in ("tokenizer", "tokenizer_2") if (each := getattr(pipe, name, None))]
     limit = min((each.model_max_length for each in tokenizers), default=NO_LIMIT)
+    if family not in RETURNS:  # given its prompts as text, of which it may read less than its tokenizer can
+        limit = min(limit, _longest_text(pipe, tokens))
     length = max((_length(each, prompt) for each in tokenizers), default=0)
     if length <= limit or limit >= NO_LIMIT:
         return Reading((prompt,))
@@ -58,6 +59,19 @@ def read(pipe: Any, prompt: str, tokens: int | None, longest: int) -> Reading:
         pieces = _pieces(prompt, tokenizers, limit)
         return Reading(pieces, note=f"{length} tokens, read in {len(pieces)} pieces of at most {limit}")
     return Reading((prompt,), note=f"cut: the encoder reads {limit} of {length} tokens", cut=True)
+
+
+def _longest_text(pipe: Any, asked: int | None) -> int:
+    """Tokens that a pipeline reads of a prompt: as asked for, where it can be asked, or its own choice."""
+    known = inspect.signature(pipe.__call__).parameters.get("max_sequence_length")
+    return NO_LIMIT if known is None else asked or known.default or NO_LIMIT
+
+
+def has_t5(pipe: Any) -> bool:
+    """Whether a T5 encoder reads along; SD-3 can do without, with its tokenizer still there."""
+    ending = T5.get(type(pipe).__name__)
+    parts = (f"tokenizer{ending}", f"text_encoder{ending}")
+    return ending is not None and all(getattr(pipe, part, None) is not None for part in parts)
 
 
 def _read_t5(tokenizer: Any, prompt: str, tokens: int, longest: int) -> Reading:
@@ -152,6 +166,6 @@ def _join(pieces: Sequence[Tensors], negative: Tensors) -> Encoded:
     tensors = dict(pieces[0])
     tensors["prompt_embeds"] = torch.cat([piece["prompt_embeds"] for piece in pieces], dim=1)
     tensors |= negative
-    if "negative_prompt_embeds" in negative:
+    if "negative_prompt_embeds" in negative and len(pieces) > 1:  # else all prompts share one in memory
         tensors["negative_prompt_embeds"] = negative["negative_prompt_embeds"].repeat(1, len(pieces), 1)
     return Encoded(tensors, tuple(tensors["prompt_embeds"].shape))

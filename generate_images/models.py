@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import json
 import re
 from logging import CRITICAL
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 INDEX = "model_index.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+SAID = 200  # characters of a library's message
 SAMPLE = 1 << 20  # bytes read at the start, middle and end of each weights file for the folder's digest
 
 
@@ -95,9 +97,14 @@ def revision_of(folder: Path) -> str:
 
 def _family(folder: Path) -> str:
     """The pipeline class that a folder's index names."""
+    return str(_index(folder).get("_class_name", ""))
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """A pipeline's class and parts: `{"_class_name": ..., "vae": ["diffusers", "AutoencoderKL"], ...}`."""
     try:
-        return str(json.loads((folder / INDEX).read_text()).get("_class_name", ""))
-    except (OSError, ValueError, AttributeError) as error:
+        return dict(json.loads((folder / INDEX).read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder / INDEX} cannot be read as a pipeline's index.") from error
 
 
@@ -107,6 +114,9 @@ def load_pipeline(folder: Path, settings: PictureSettings, dtype: torch.dtype) -
 
     _hush()
     options: dict[str, Any] = {"dtype": dtype, "variant": settings.variant, "use_safetensors": True}
+    options |= {
+        name: None for name, kind in _index(folder).items() if kind == [None, None]
+    }  # SD-3 without T5
     if not settings.safety_checker:
         options |= {"safety_checker": None}
     try:
@@ -146,21 +156,46 @@ def _add_lora(pipe: Any, settings: PictureSettings) -> None:
         return
     try:
         pipe.load_lora_weights(settings.lora, weight_name=settings.lora_file, use_safetensors=True)
+        if not pipe.get_list_adapters():  # the library only logs that it has found nothing to change
+            raise ValueError("none of its layers is one of the model's")
         pipe.fuse_lora()
         pipe.unload_lora_weights()
     except OSError as error:
-        raise _unfetched(settings.lora, error) from error
-    except (ImportError, ValueError) as error:
+        if folder_of(settings.lora) is None:
+            raise _unfetched(settings.lora, error) from error
+        raise UserError(f"The folder {settings.lora} holds no {settings.lora_file or 'LoRA'}.") from error
+    except (ImportError, ValueError, RuntimeError, AttributeError) as error:
         if "PEFT" in str(error):
             raise missing_package("peft", "draw") from error
-        raise UserError(f"The LoRA {settings.lora} does not fit this model: {error}") from error
+        reason = " ".join(str(error).split())[:SAID]
+        raise UserError(f"The LoRA {settings.lora} does not fit this model: {reason}") from error
 
 
 def _set_scheduler(diffusers: Any, pipe: Any, settings: PictureSettings) -> None:
-    if settings.scheduler is None:
+    """Exchange the scheduler; options alone are for the model's own."""
+    if settings.scheduler is None and not settings.scheduler_options:
         return
+    own = pipe.scheduler
+    named = settings.scheduler or type(own).__name__
     known = sorted(name for name in dir(diffusers) if name.endswith("Scheduler"))
-    if settings.scheduler not in known:
-        raise unknown("scheduler", settings.scheduler, known)
-    chosen = getattr(diffusers, settings.scheduler)
-    pipe.scheduler = chosen.from_config(pipe.scheduler.config, **settings.scheduler_options)
+    if named not in known:
+        raise unknown("scheduler", named, known)
+    kind = getattr(diffusers, named)
+    for option in settings.scheduler_options.keys() - inspect.signature(kind.__init__).parameters.keys():
+        raise UserError(f"The scheduler {named} has no option {option!r}; leave it out.")
+    try:
+        chosen = kind.from_config(own.config, **settings.scheduler_options)
+    except (ImportError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:SAID]
+        raise UserError(f"The scheduler {named} cannot be used so: {reason}") from error
+    if _flows(own) != _flows(chosen):
+        raise UserError(
+            f"The scheduler {named} does not go with this model, whose own is a {type(own).__name__}: one "
+            "follows a flow (use_flow_sigmas, where it has that option), the other takes noise away."
+        )
+    pipe.scheduler = chosen
+
+
+def _flows(scheduler: Any) -> bool:
+    """Whether a scheduler takes the model's answer for a flow, as SD-3's and FLUX's is, and not for noise."""
+    return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))

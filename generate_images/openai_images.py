@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from data.errors import RowFailed, UserError, missing_package
 from data.llm.faults import OUT_OF_MONEY, fault_of
-from data.quality import Flaw
+from data.quality import Flaw, in_plain_colour
 from data.records import Drawing
 from generate_images.drawn import Drawn, Size
 from generate_images.settings import MachineSettings, PictureSettings
@@ -102,7 +102,7 @@ class OpenAIImages:
                 "negative_prompt": drawing.negative_prompt or None,
             }
             asked["extra_body"] = {name: value for name, value in own.items() if value is not None}
-        if not self._model.startswith("gpt-image"):
+        if not self._model.startswith(("gpt-image", "chatgpt-image")):
             asked["response_format"] = "b64_json"  # those models know no other, and refuse the word
         try:
             reply = self._client.images.generate(**asked)
@@ -142,6 +142,6 @@ def _picture(reply: Any) -> Answer:
         return None, RowFailed("no_image", "the server's reply holds no picture (b64_json)")
     try:
         with Image.open(io.BytesIO(base64.b64decode(content))) as image:
-            return image.convert("RGB"), None
+            return in_plain_colour(image), None  # some of their backgrounds are transparent
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         return None, RowFailed("no_image", f"the server's picture cannot be read: {type(error).__name__}")

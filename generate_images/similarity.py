@@ -36,7 +36,7 @@ class ImageTextModel:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"The similarity model {model} cannot be loaded: {reason}") from error
-        if not hasattr(self._model, "get_image_features"):
+        if not all(hasattr(self._model, side) for side in ("get_image_features", "get_text_features")):
             raise UserError(f"{model} is no image-text model: name a CLIP or a SigLIP.")
         self._device = pick_device(device)
         self._model.to(self._device)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audit.auditor import Auditor
@@ -109,6 +110,51 @@ def test_what_cannot_be_scored_says_why_and_is_never_clean(auditor: Auditor) -> 
         "nothing is known of what the image shows",
     ]
     assert all(audit.leakage is audit.leaks is audit.p_value is None for audit in audits)
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff", "\x00 \x00", "\u200e\u2060\n"])
+def test_a_text_of_which_nothing_can_be_seen_is_no_text(auditor: Auditor, blank: str) -> None:
+    asked, shown = auditor.score([blank, "What is this?"], [BEACH, blank])
+    assert (asked.leakage, asked.unscored_because) == (None, "the query is empty")
+    assert (shown.leakage, shown.unscored_because) == (None, "nothing is known of what the image shows")
+
+
+def test_a_column_of_a_data_frame_is_read_by_place_not_by_label(auditor: Auditor) -> None:
+    """A sorted or filtered frame keeps its labels: by them, audits would be other rows' or of none."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"query": ["Where is this?", "Forge a passport?"], "shown": [BEACH, PASSPORTS]})
+    calm, named = auditor.score(list(frame["query"]), list(frame["shown"]))
+    turned = frame[::-1]
+    assert auditor.score(turned["query"], turned["shown"]) == [named, calm]
+    only = frame[1:]
+    assert auditor.score(only["query"], only["shown"])[0].query_spans == named.query_spans
+    assert auditor.score(np.array(frame["query"]), (text for text in frame["shown"])) == [calm, named]
+
+
+def test_what_is_missing_from_a_data_frame_is_not_scored(auditor: Auditor) -> None:
+    pd = pytest.importorskip("pandas")
+    for missing in (None, math.nan, pd.NA):
+        known, unknown = auditor.score(["Where is this?"] * 2, pd.Series([BEACH, missing], dtype=object))
+        assert known.leakage is not None
+        assert unknown.unscored_because == "nothing is known of what the image shows"
+
+
+@pytest.mark.parametrize(
+    ("queries", "descriptions", "says"),
+    [
+        (["a", "b"], [BEACH], "2 queries do not go with 1 descriptions"),
+        (["a"], [BEACH, BEACH], "1 queries do not go with 2 descriptions"),
+        ("a", [BEACH], "give a list of them, not one text"),
+        (["a"], BEACH, "give a list of them, not one text"),
+        (["a", 7], [BEACH, BEACH], "that of pair 1 (from 0) is of type int"),
+    ],
+)
+def test_what_is_no_list_of_pairs_is_refused_in_a_sentence(
+    auditor: Auditor, queries: Sequence[str], descriptions: Sequence[str], says: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        auditor.score(queries, descriptions)
+    assert says in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)

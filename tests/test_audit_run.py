@@ -192,7 +192,7 @@ def test_what_is_marked_as_harmless_can_be_said_and_benchmarks_named_apart(tmp_p
     chosen = audit(
         tmp_path / "own.json", "--safe-column", "none", "--category-column", "kind", "--out", tmp_path / "b"
     )
-    assert "of the 1 pairs of own" in chosen.stdout, chosen.stderr
+    assert "of the 1 pair of own" in chosen.stdout, chosen.stderr
     assert json.loads((tmp_path / "b" / "summary.json").read_text())["categories"][0]["category"] == "guns"
     both = audit(f"siuo:gen={tmp_path / 'siuo.json'}", tmp_path / "own.json", "--out", tmp_path / "c")
     assert "read as siuo" in both.stdout, both.stderr

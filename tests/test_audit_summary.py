@@ -15,7 +15,7 @@ from audit.descriptions import Content
 from audit.metrics import conformal_p
 from audit.names import source_names
 from audit.outputs import audit_row, write_csv
-from audit.report import Settings, _above, _table, _table_row, _worst, write_report
+from audit.report import TABLE_ROWS, Settings, _above, _rooms, _table, _table_row, _worst, write_report
 from audit.run import _write
 from audit.summary import Audited, Share, summarise, wilson
 from audit.watch import BLOCK, WatchedEmbedder
@@ -23,7 +23,7 @@ from data.embedders import Vectors
 from data.errors import UserError
 from data.records import Audit
 from data.sources.columns import Columns
-from data.sources.reader import Source, SourceRow
+from data.sources.reader import Note, Source, SourceRow
 
 
 def source(*rows: SourceRow, name: str = "bench.json") -> Source:
@@ -249,6 +249,40 @@ def test_rows_without_a_score_never_make_a_table_of_many_sources_longer() -> Non
         assert len(table) <= 6000
         assert any(entry["leakage"] is None for entry in table)
         assert any(entry["leakage"] is not None for entry in table)
+
+
+def test_a_small_source_leaves_its_room_in_the_table_to_a_large_one() -> None:
+    assert _rooms([2241, 400, 500, 1680]) == [2241, 400, 500, 1680]  # 4,821: nothing has to go
+    assert _rooms([10, 100_000, 0, 100_000]) == [10, (TABLE_ROWS - 10) // 2, 0, (TABLE_ROWS - 10) // 2]
+    assert _rooms([9000] * 3) == [TABLE_ROWS // 3] * 3
+    assert _rooms([]) == []
+
+
+def test_one_pair_is_not_said_to_be_several() -> None:
+    notes = (Note(reason="its image file is not there", rows=("a",)),)
+    leak = Audit(leakage=0.9, p_value=0.001, leaks=True, content_from="author")
+    summary = summarise(Audited("bench", source(row("a")).replace(notes=notes), [leak]), 0.8, 0.05)
+    assert "of the 1 pair of bench" in summary.verdict
+    assert "1 of 1 pair (100.0%) is flagged" in summary.verdict
+    assert summary.cautions[0].startswith("Only 1 pair was scored:")
+    assert summary.notes == ("its image file is not there (1 row)",)
+
+
+def test_a_narrow_terminal_breaks_a_name_and_cuts_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that are cut look alike, and a figure on two lines is read as two."""
+    from audit.console import conclude
+
+    monkeypatch.setenv("COLUMNS", "80")
+    leak = Audit(leakage=0.9, p_value=0.001, leaks=True, content_from="author")
+    names = [f"mm-safetybench:{variant}" for variant in ("original", "rephrased")]
+    conclude(Path("out"), [summarise(Audited(name, source(row("a")), [leak]), 0.8, 0.05) for name in names])
+    table = capsys.readouterr().out.partition("In an estimated")[0]
+    assert "…" not in table
+    assert table.count(" to 100.0%)") == 2
+    folded = "".join(line[: line.find("  ")].strip() if line[0:1] else "" for line in table.splitlines())
+    assert all(name in folded for name in names), table
 
 
 def test_the_threshold_counts_scores_as_the_table_has_them() -> None:

@@ -186,6 +186,15 @@ def test_leaks_that_were_not_scored_are_counted_and_named(labelled: Path) -> Non
     assert (family["leaking"], family["unscored"], family["unscored_leaking"]) == (8, 3, 2)
 
 
+def test_what_is_known_of_no_picture_is_said_with_its_reason(labelled: Path, tmp_path: Path) -> None:
+    """With a wrong --image-root nothing is found, and "nothing is known" alone would not tell why."""
+    rows = [row | {"image": f"{row['id']}.png"} for row in labelled_rows()]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("audit.validate", labelled, "--from-images", "--image-root", tmp_path, "--no-cache")
+    assert done.returncode == 3, done.stderr
+    assert f"{labelled}: 12 rows: no description, and its image file is not there" in done.stderr
+
+
 def test_a_family_of_which_nothing_is_scored_is_no_success(labelled: Path) -> None:
     with labelled.open("a") as file:
         file.write('{"family": "bare", "query": "What is it?", "image_description": "", "leak": 1}\n')

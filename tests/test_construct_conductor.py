@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,12 @@ from data.llm.prices import Bill
 from data.records import Pair
 from data.rows import read_rows
 from data.run_folder import read_plan
+from data.stage import read_stage
 from data.stage_meta import Spend, StageMeta, read_meta
 from data.taxonomy import load_taxonomy
 from tests.fault_server import Body, FaultServer, serving
-from tests.light_run import KEY, WholeLightWorkshop, write_profile
+from tests.light_run import KEY, Boxes, WholeLightWorkshop, write_profile
+from tests.small_run import drawing
 
 SUB_CATEGORIES = 19
 
@@ -182,6 +186,56 @@ def test_a_deleted_stage_file_whose_meta_remains_is_said_in_a_sentence(finished:
     with pytest.raises(UserError, match="'describe' needs 'elements' first"):
         conduct(Commission(str(finished / "mine.toml"), finished / "run", "describe"))
     assert conduct(Commission(str(finished / "mine.toml"), finished / "run", estimate=True)) == 0
+
+
+def test_pictures_that_no_later_stage_has_seen_are_neither_filtered_nor_built(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, run = str(finished / "mine.toml"), finished / "run"
+    assert conduct(Commission(mine, run, "draw", redo=["draw"])) == 0
+    assert conduct(Commission(mine, run, "build")) == 0  # it drew what was there before
+    monkeypatch.setattr(Boxes, "name", "other boxes")
+    assert conduct(Commission(mine, run, "draw", redo=["draw"])) == 0
+    before = contents(run)
+    again = "needs 'audit' again, for what comes before it has changed since"
+    for stage in ("verify", "filter", "build"):
+        with pytest.raises(UserError, match=f"{stage!r} {again}: run it, or --stage all"):
+            conduct(Commission(mine, run, stage))
+    with pytest.raises(UserError, match=again):
+        build_run(run, load_taxonomy())
+    assert contents(run) == before
+    assert conduct(Commission(mine, run)) == 0
+    assert conduct(Commission(mine, run, "build")) == 0
+
+
+def test_a_picture_that_is_drawn_anew_as_another_is_looked_at_anew(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = count()  # of a generator that takes none
+    monkeypatch.setattr(Boxes, "draw", lambda _, prompts, __: [drawing(next(seeds), 128) for _ in prompts])
+    mine, run = str(write_profile(tmp_path / "mine.toml", server.url, pairs=1)), tmp_path / "run"
+    assert conduct(Commission(mine, run)) == 0
+    pair, *_ = read_stage(run, "filter", Pair)
+    before, asked = (run / pair.image_path).read_bytes(), sum(server.asked.values())
+    assert conduct(Commission(mine, run, redo=["draw"])) == 0
+    assert (run / pair.image_path).read_bytes() == before and sum(server.asked.values()) == asked
+    (run / pair.image_path).unlink()
+    assert conduct(Commission(mine, run, redo=["draw"])) == 0  # as the build advises
+    assert (now := (run / pair.image_path).read_bytes()) != before
+    assert sum(server.asked.values()) == asked + 1  # the MLLM has seen this picture
+    pair, *_ = read_stage(run, "filter", Pair)
+    assert pair.drawing is not None and pair.drawing.sha256 == hashlib.sha256(now).hexdigest()
+
+
+def test_a_refused_command_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    for stage in ("audit", "build"):
+        with pytest.raises(UserError, match="needs 'elements' first"):
+            conduct(Commission(run=tmp_path / "runs" / "typo", stage=stage))
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="needs 'elements' first"):
+        conduct(Commission(run=tmp_path / "mine", stage="audit"))
+    assert (tmp_path / "mine").exists()
 
 
 def test_where_nothing_is_left_the_funnel_says_why(

@@ -149,7 +149,7 @@ def test_killed_at_five_random_moments_it_ends_as_if_undisturbed(tmp_path: Path)
     [
         (["--stage", "paint"], "Unknown stage 'paint'; choose from: all, elements,"),
         (["--profile", "ofline"], "Unknown profile 'ofline'"),
-        (["--stage", "audit"], "Stage 'audit' needs 'draw' first"),
+        (["--stage", "audit"], "Stage 'audit' needs 'elements' first"),
         (["--limit", "0"], "--limit takes a number from 1 upwards"),
     ],
 )
@@ -158,6 +158,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, arguments: li
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("key", "kind"), [("generator = ", "generator"), ("embedder = ", "embedder")])

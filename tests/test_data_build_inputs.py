@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 from data.benchmark.options import Options
 from data.build import build_run
 from data.errors import UserError
-from data.records import Audit
+from data.records import Audit, Pair
 from data.reviews import Review, apply_reviews, read_reviews
 from data.rows import RowFile
+from data.stage import read_stage
 from data.taxonomy import load_taxonomy
 from tests.built_run import DAY, REPOSITORY, build, make_built_run, rows_of
 from tests.review_run import desk_of
@@ -267,3 +268,17 @@ def test_a_picture_that_has_gone_since_the_filter_is_named(tmp_path: Path) -> No
     (tmp_path / kept[1].image_path).unlink()
     with pytest.raises(UserError, match=f"1 of 3 pictures .* such as {kept[1].image_path}: put them back"):
         build_run(tmp_path, load_taxonomy())
+
+
+def test_leaking_pairs_without_their_picture_are_counted_where_calibration_leaves_them_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = make_run(tmp_path, pairs=3, leaking=3)
+    ours = {pair.image_path for pair in kept}
+    first = next(pair for pair in read_stage(tmp_path, "filter", Pair) if pair.image_path not in ours)
+    build_run(tmp_path, load_taxonomy(), Options(calibration=True))
+    assert "calibration" not in capsys.readouterr().err
+    (tmp_path / first.image_path).unlink()
+    build_run(tmp_path, load_taxonomy())
+    said = capsys.readouterr().err
+    assert "note: the calibration split lacks 1 of 3 pairs, whose pictures are gone." in said

@@ -159,6 +159,22 @@ def test_without_the_policy_the_same_script_would_act(audit_page: Path, tmp_path
     assert visit(broken, tmp_path / "profile").title == "acted"
 
 
+@needs_chromium
+def test_what_is_hidden_is_not_seen_and_text_runs_its_own_way(audit_page: Path, tmp_path: Path) -> None:
+    """No category is named: there is none to choose. A Hebrew question has its mark at its left end."""
+    html = audit_page.read_text(encoding="utf-8")
+    probe = """<div class="tools"><label id="gone" hidden>Category</label></div><p class="text" id="asked"><b>\u05d0</b>
+        \u05d1<i>?</i></p><script>const left = (one) => document.querySelector(one).getBoundingClientRect().left;
+        document.title = [getComputedStyle(document.getElementById("gone")).display,
+                          left("#asked i") < left("#asked b")].join(" ");</script>"""
+    html = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace(
+        "</main>", probe + "</main>"
+    )
+    page = tmp_path / "probed.html"
+    page.write_text(html, encoding="utf-8")
+    assert visit(page, tmp_path / "profile").title == "none true"
+
+
 def test_pictures_outside_of_the_run_stay_outside(construction_page: Path) -> None:
     assert "data:image" not in construction_page.read_text(encoding="utf-8")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from data.errors import RowFailed, UserError
 from data.records import Pair
 from data.rows import Row, RowFile
 from data.stage import Stage, StageMeta, current_rows, read_meta, read_stage, run_stage
+from data.stage_chain import lacking, passed_on
 
 
 def pairs(*names: str) -> list[Pair]:
@@ -217,3 +220,58 @@ def test_an_error_the_user_must_mend_stops_the_run_and_keeps_what_is_done(tmp_pa
     with pytest.raises(UserError, match="refused the API key"):
         run(Stage(name="rewrite", settings={}, each=each, workers=1), pairs("a", "b", "c"), tmp_path)
     assert (tmp_path / "rewrite.jsonl").read_text().count("\n") == 1
+
+
+CHAIN = ("one", "two", "three")
+
+
+def run_link(folder: Path, name: str, inputs: Sequence[Pair], scribe: Scribe, *before: str) -> None:
+    made_of = partial(passed_on, folder, before)
+    run(Stage(name=name, settings={}, each=scribe.each, made_of=made_of), inputs, folder)
+
+
+def run_chain(folder: Path, *names: str) -> None:
+    """Three stages, each of the rows of the one before."""
+    run_link(folder, "one", pairs(*names), Scribe())
+    for before, name in pairwise(CHAIN):
+        run_link(folder, name, list(read_stage(folder, before, Pair)), Scribe(), before)
+
+
+def test_rows_of_other_rows_than_the_stage_before_now_holds_are_noticed(tmp_path: Path) -> None:
+    assert lacking(tmp_path, CHAIN) == "'one' first"
+    run_chain(tmp_path, "a", "b")
+    assert lacking(tmp_path, CHAIN) is None
+    run_link(tmp_path, "one", pairs("a", "b", "c"), Scribe(fails=["c"]))
+    assert lacking(tmp_path, CHAIN) is None  # a row that failed is passed on to nobody
+    run_link(tmp_path, "one", pairs("a", "b", "c"), Scribe())
+    assert lacking(tmp_path, CHAIN) == "'two' again, for what comes before it has changed since"
+    assert lacking(tmp_path, CHAIN[:1]) is None
+    run_link(tmp_path, "two", list(read_stage(tmp_path, "one", Pair)), Scribe(), "one")
+    assert (said := lacking(tmp_path, CHAIN)) is not None and said.startswith("'three' again")
+    run_chain(tmp_path, "a", "b", "c")
+    assert lacking(tmp_path, CHAIN) is None
+
+
+def test_a_stage_that_came_or_went_makes_those_after_it_due(tmp_path: Path) -> None:
+    run_chain(tmp_path, "a")
+    run_link(tmp_path, "between", list(read_stage(tmp_path, "two", Pair)), Scribe(), "two")
+    said = "'three' again, for what comes before it has changed since"
+    assert lacking(tmp_path, ("one", "two", "between", "three")) == said
+    assert lacking(tmp_path, ("one", "three")) == said
+
+
+def test_rows_that_do_not_say_what_they_were_made_of_pass_for_current(tmp_path: Path) -> None:
+    for name in CHAIN:
+        run(Stage(name=name, settings={}, each=Scribe().each), pairs("a"), tmp_path)
+    run_link(tmp_path, "three", pairs("a"), Scribe(), "two")
+    assert lacking(tmp_path, CHAIN) is None
+
+
+def test_a_damaged_meta_file_names_no_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "build.meta.json").write_text("{")
+    with pytest.raises(UserError, match=r"build\.meta\.json is damaged: delete it to run"):
+        read_meta(tmp_path, "build")
+    for name in ("draw.meta.json", "draw.jsonl"):
+        (tmp_path / name).write_text("{")
+    with pytest.raises(UserError, match=r"delete it and draw\.jsonl to run"):
+        read_meta(tmp_path, "draw")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from pydantic import ValidationError
 
+import filter.run
 from data.embedders import Embedder
 from data.errors import UserError
 from data.fingerprints import fingerprint, look_at_picture, mirrored
@@ -496,3 +497,15 @@ def test_a_filter_that_fails_leaves_the_finished_one(tmp_path: Path) -> None:
     assert done.returncode == 2 and "nowhere" in done.stderr
     assert files() == before
     assert list(tmp_path.glob(".filter.*")) == []
+
+
+@pytest.mark.parametrize("stage", ["rewrite", "draw", "audit"])
+def test_the_filter_alone_is_refused_where_any_stage_before_it_was_stopped(
+    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, pairs=2, leaking=1)
+    meta = tmp_path / f"{stage}.meta.json"
+    meta.write_text(meta.read_text().replace("true", "false"))
+    monkeypatch.setattr(sys, "argv", ["filter.run", str(tmp_path)])
+    with pytest.raises(UserError, match=f"The filter needs {stage!r} first: run construct.run on"):
+        filter.run.main()

@@ -37,6 +37,23 @@ def test_an_edited_text_enters_only_after_it_passed_the_auditor(tmp_path: Path) 
     assert through[0].instruction == "Where is it?" and through[0].audit == Audit(leakage=0.1)
 
 
+def test_an_edit_that_the_auditor_flags_does_not_enter_though_its_score_is_below_the_limit(
+    tmp_path: Path,
+) -> None:
+    desk, kept = desk_of(tmp_path)
+    edited = [
+        Review(id="0", pair=kept[0].id, reviewer="Ada", action="edit", instruction="How?"),
+        Review(id="1", pair=kept[0].id, reviewer="auditor", action="audit", instruction="How?",
+               audit=Audit(leakage=0.4, p_value=0.01, leaks=True)),
+    ]  # fmt: skip
+    flagged = apply_reviews(kept, edited, desk.max_leakage)[0]
+    assert desk.max_leakage == 0.5 and flagged.rejected is not None
+    assert flagged.rejected.reason == "edit_leaks"
+    assert flagged.rejected.detail == "the edited text leaks: the auditor flags it, p = 0.010"
+    found = flagged.check("leak")
+    assert found is not None and found.passed is False and found.score == 0.4
+
+
 def test_an_edit_that_is_harmful_on_its_own_does_not_enter(tmp_path: Path) -> None:
     desk, kept = desk_of(tmp_path)
     check = Check(gate="still_harmful", passed=True, score=0.1, limit=0.95, by="auditor")

@@ -162,6 +162,41 @@ def test_when_not_even_one_picture_fits_one_sentence_says_what_to_do(
         draw(generator, plans(generator))
 
 
+@pytest.mark.parametrize("moment", ["to_encode", "to_draw"])
+def test_weights_too_large_for_the_card_are_one_sentence(
+    loaded: Callable[[str], Diffusers], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    import torch
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+
+    monkeypatch.setattr(loaded("sd3")._placement, moment, full)
+    with pytest.raises(UserError, match=r"weights of diffusers:model do not fit .* add --offload model"):
+        draw(loaded("sd3"), plans(loaded("sd3")))
+
+
+def test_a_decoder_that_ran_out_of_memory_in_float32_is_put_back_into_float16(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    half = PictureSettings(steps=1, dtype="float16")
+    generator = Diffusers(str(folders["sdxl"]), half, MachineSettings(device="cpu", batch_size=2))
+    vae, tried = generator._pipe.vae, []
+    decode = vae.decode
+
+    def small(latents: Any, **named: Any) -> Any:
+        tried.append(latents.dtype)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return decode(latents, **named)
+
+    monkeypatch.setattr(vae, "decode", small)
+    assert len(draw(generator, plans(generator, PROMPTS[:2]))) == 2
+    assert tried == [torch.float32, torch.float32] and vae.dtype == torch.float16
+
+
 def test_other_errors_of_the_pipeline_are_not_taken_for_want_of_memory(
     loaded: Callable[[str], Diffusers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +267,28 @@ def test_a_family_nobody_wrote_down_is_given_its_prompts_as_text(
     assert all(apart(one, other) <= 1 for one, other in zip(known, unknown, strict=True))
 
 
+def test_what_such_a_family_reads_of_a_prompt_is_what_its_call_says(
+    loaded: Callable[[str], Diffusers],
+) -> None:
+    from generate_images.encoding import read
+
+    class Unheard:
+        tokenizer = loaded("sd15")._pipe.tokenizer
+
+        def __call__(self, prompt: list[str], max_sequence_length: int = 20) -> None: ...
+
+    assert read(Unheard(), "a lamp", None, 512).note == ""
+    assert read(Unheard(), "a lamp " * 6, None, 512).note == "cut: the encoder reads 20 of 32 tokens"
+    assert read(Unheard(), "a lamp " * 6, 40, 512).note == ""
+
+
+def test_the_negative_prompt_of_many_is_once_in_memory(loaded: Callable[[str], Diffusers]) -> None:
+    from generate_images.encoding import Reading, encode
+
+    made = encode(loaded("sd3")._pipe, [Reading((prompt,), 256) for prompt in PROMPTS], "a box", 7.0)
+    assert len({each.tensors["negative_prompt_embeds"].data_ptr() for each in made}) == 1
+
+
 def test_a_picture_the_safety_checker_blanks_is_tried_again_and_then_rejected(tmp_path: Path) -> None:
     from data.records import Pair
 
@@ -287,6 +344,82 @@ def test_a_lora_and_another_scheduler_change_the_picture_and_the_row(
     assert apart(draw(same_scheduler, plans(same_scheduler))[0], plain) > 0
 
 
+def test_a_lora_that_changes_nothing_or_does_not_fit_is_one_sentence(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    import torch
+    from safetensors.torch import save_file
+
+    layer = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_{}.weight"
+    save_file(
+        {layer.format("A"): torch.zeros(2, 7), layer.format("B"): torch.zeros(7, 2)},
+        tmp_path / "l.safetensors",
+    )
+    for family, said in (("sd3", "none of its layers is one of the model's"), ("sdxl", "size mismatch")):
+        with pytest.raises(UserError, match=f"does not fit this model: .*{said}") as error:
+            Diffusers(
+                str(folders[family]), PictureSettings(lora=str(tmp_path), lora_file="l.safetensors"), FOURS
+            )
+        assert "\n" not in str(error.value)
+
+
+def test_scheduler_options_alone_are_for_the_models_own_scheduler(folders: dict[str, Path]) -> None:
+    picture = PictureSettings(steps=2, scheduler_options={"timestep_spacing": "trailing"})
+    generator = Diffusers(str(folders["sdxl"]), picture, FOURS)
+    assert generator._pipe.scheduler.config.timestep_spacing == "trailing"
+    assert generator.plan("a lamp", 1).scheduler == "EulerDiscreteScheduler"
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("sd3", {"max_sequence_length": 64}),
+        ("sdxl", {"scheduler_options": {"timestep_spacing": "trailing"}}),
+        ("sd15", {"safety_checker": False}),
+    ],
+)
+def test_made_again_with_another_setting_a_picture_is_drawn_again(
+    folders: dict[str, Path], tmp_path: Path, family: str, settings: dict[str, Any]
+) -> None:
+    from generate_images.writer import is_drawn, save_picture
+
+    def first(picture: PictureSettings) -> tuple[Drawing, Any]:
+        generator = Diffusers(str(folders[family]), picture, EXACT)
+        drawing = generator.plan(PROMPTS[0], 1)
+        return drawing, next(iter(generator.stream([drawing]))).image
+
+    (before, image), path = first(FEW), tmp_path / "p.png"
+    save_picture(image, path, before)
+    after = first(PictureSettings(steps=2, **settings))[0]
+    assert is_drawn(path, first(FEW)[0]) and not is_drawn(path, after)
+    assert all(f'"{name}"' in after.settings for name in settings)
+
+
+def test_what_this_model_makes_nothing_of_is_said_aloud(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = PictureSettings(steps=2, guidance=0.0, negative_prompt="blurry", max_sequence_length=64)
+    Diffusers(str(folders["sdxl"]), asked, FOURS)
+    said = capsys.readouterr().err
+    assert "no use of a negative prompt" in said and "no use of max-sequence-length" in said
+    Diffusers(str(folders["sd3"]), asked.model_copy(update={"guidance": 7.0}), FOURS)
+    assert "no use" not in capsys.readouterr().err
+
+
+def test_without_its_t5_encoder_a_long_prompt_is_cut_and_the_row_says_so(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from diffusers import StableDiffusion3Pipeline
+
+    small = StableDiffusion3Pipeline.from_pretrained(folders["sd3"], text_encoder_3=None)
+    small.save_pretrained(tmp_path / "small")
+    generator = Diffusers(str(tmp_path / "small"), FEW, FOURS)
+    drawing = generator.plan("a lamp " * 50, seed=1)
+    assert drawing.note.startswith("cut: the encoder reads 77 of")
+    assert len(draw(generator, [drawing])) == 1
+
+
 def test_a_plan_tells_how_to_draw_the_picture_again(folders: dict[str, Path]) -> None:
     picture = PictureSettings(steps=3, guidance=2.5, negative_prompt="blurry")
     drawing = Diffusers(str(folders["sdxl"]), picture, FOURS).plan("a lamp", 5)
@@ -309,6 +442,19 @@ def test_a_size_the_model_cannot_draw_is_said_before_drawing(
         loaded(family).plan("a lamp", 1, Size(100, 64))
 
 
+def test_a_size_beyond_the_models_positions_is_said_before_drawing(
+    loaded: Callable[[str], Diffusers],
+) -> None:
+    with pytest.raises(UserError, match="no picture of 1024x64: neither side may have more than 768 pixels"):
+        loaded("sd3").plan("a lamp", 1, Size(1024, 64))
+
+
+def test_what_the_pipeline_itself_refuses_is_one_sentence(folders: dict[str, Path]) -> None:
+    generator = Diffusers(str(folders["sd15"]), PictureSettings(steps=60, scheduler="LCMScheduler"), FOURS)
+    with pytest.raises(UserError, match=r"diffusers:model cannot draw this: .* smaller than"):
+        draw(generator, plans(generator))
+
+
 def test_other_weights_are_another_revision(folders: dict[str, Path], tmp_path: Path) -> None:
     import shutil
 
@@ -329,6 +475,7 @@ def test_presets_know_the_papers_model_and_what_is_asked_for_wins() -> None:
     assert (paper.steps, paper.guidance, paper.max_sequence_length) == (28, 3.5, 256)
     asked = PictureSettings(guidance=6.0).over(paper)
     assert (asked.steps, asked.guidance) == (28, 6.0)
+    assert preset("black-forest-labs/FLUX.1-dev", "FluxPipeline").steps == 50  # its card's
     assert preset("somebody/unknown", "StableDiffusionXLPipeline").steps == 30
     assert preset("somebody/unknown", "UnheardOfPipeline") == PictureSettings()
 
@@ -337,11 +484,19 @@ def test_presets_know_the_papers_model_and_what_is_asked_for_wins() -> None:
     ("picture", "machine", "said"),
     [
         ({"scheduler": "EulerScheduler"}, {"device": "cpu"}, "Unknown scheduler 'EulerScheduler'; choose"),
+        ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, {"device": "cpu"}, "does not go with this model"),
+        ({"scheduler": "UnCLIPScheduler"}, {"device": "cpu"}, "The scheduler UnCLIPScheduler cannot be used"),
+        ({"scheduler_options": {"spacing": "even"}}, {"device": "cpu"}, "has no option 'spacing'; leave it"),
         ({}, {"device": "cuda:7"}, "There is no cuda:7 device here"),
         ({}, {"device": "gpu"}, "Unknown device 'gpu'; choose from: auto, cpu, cuda"),
         ({}, {"device": "cpu", "offload": "model"}, "there is none: leave --offload out"),
         ({}, {"device": "cpu", "exact": True, "batch_size": 4}, "--exact draws one picture at a time"),
         ({"lora": "no-such-folder"}, {"device": "cpu"}, "no-such-folder"),
+        (
+            {"lora": str(REPOSITORY / "docs"), "lora_file": "a.safetensors"},
+            {"device": "cpu"},
+            "docs holds no a.safe",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -210,7 +211,9 @@ def test_without_a_critic_the_best_of_k_seeds_is_kept_by_similarity(tmp_path: Pa
     loop = LoopSettings(best_of=3)
     drawn, drawing = one(draw_pairs([pair("p", "a")], Painter(), tmp_path, loop, similarity=fit))
     assert drawing.seed == seeds[1] and len(drawing.attempts) == 3
-    assert read_drawing(tmp_path / drawn.image_path) == drawing.replace(attempts=())
+    picture = tmp_path / drawn.image_path
+    assert drawing.sha256 == hashlib.sha256(picture.read_bytes()).hexdigest()  # no file holds its own
+    assert read_drawing(picture) == drawing.replace(attempts=(), sha256="")
 
 
 def test_a_black_picture_is_drawn_again_with_another_seed(tmp_path: Path) -> None:
@@ -320,6 +323,17 @@ def test_a_similarity_model_loads_from_its_folder_and_reads_long_texts_whole(
         [model.similarity([p], [t])[0] for p, t in zip(paths, texts, strict=True)], abs=1e-5
     )
     assert model.similarity([paths[1]], [texts[1]]) != model.similarity([paths[1]], [texts[2]])
+
+
+def test_a_chat_model_is_no_image_text_model(tmp_path: Path) -> None:
+    from data.image_embedder import load_image_embedder
+    from generate_images.similarity import ImageTextModel
+    from tests.tiny_vlms import llava_hf
+
+    folder = str(llava_hf(tmp_path))
+    for load in (ImageTextModel, load_image_embedder):
+        with pytest.raises(UserError, match="is no image-text model: name a CLIP or a SigLIP"):
+            load(folder)
 
 
 def test_a_profile_has_its_mllm_judge_the_pictures_of_stage_draw(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data.errors import UserError
-from data.quality import flaw_of
+from data.quality import flaw_of, in_plain_colour
 from data.records import Attempt, Drawing
 from generate_images.writer import Writer, check_space, is_drawn, read_drawing, save_picture
 
@@ -79,6 +79,13 @@ def test_a_picture_carries_its_drawing_and_says_it_is_synthetic(tmp_path: Path, 
     if suffix == ".png":
         with Image.open(path) as image:
             assert image.info["Seed"] == "4000000000" and image.info["Description"] == DRAWING.prompt
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_grey_keep_their_tones_in_either_byte_order(order: str) -> None:
+    tones = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(order)
+    seen = np.asarray(in_plain_colour(Image.fromarray(tones)))
+    assert seen.min() == 0 and seen.max() == 255 and 120 < seen.mean() < 135
 
 
 def test_a_file_counts_as_drawn_only_if_it_was_drawn_just_so(tmp_path: Path) -> None:

@@ -266,3 +266,28 @@ def test_each_server_is_sent_its_own_key_only(tmp_path: Path, monkeypatch: pytes
             "/v1/images/generations": "Bearer the-PICTURES_KEY",
             "/v1/chat/completions": f"Bearer the-{name}",
         }
+
+
+@pytest.mark.parametrize("model", ["gpt-image-2", "chatgpt-image-latest"])
+def test_models_that_know_one_format_only_are_not_told_which(model: str, tmp_path: Path) -> None:
+    options = ["--generator", f"openai-images:{model}", "--width", "64", "--height", "64"]
+    with images_server(painted) as (url, seen):
+        prompts = write_prompts(tmp_path, 1)
+        assert here(prompts, *options, "--out", tmp_path / "out", "--base-url", url) == 0
+    assert len(seen) == 1 and "response_format" not in seen[0]
+
+
+def test_a_transparent_background_becomes_white(tmp_path: Path) -> None:
+    def clear(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        pixels = np.zeros((64, 64, 4), np.uint8)
+        pixels[16:48, 16:48] = (200, 30, 30, 255)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return 200, {"created": 0, "data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}
+
+    options = ["--generator", "openai-images:m", "--width", "64", "--height", "64", "--out", tmp_path / "out"]
+    with images_server(clear) as (url, _):
+        assert here(write_prompts(tmp_path, 1), *options, "--base-url", url) == 0
+    (row,) = rows_of(tmp_path / "out")
+    with Image.open(tmp_path / "out" / row.image_path) as picture:
+        assert picture.getpixel((0, 0)) == (255, 255, 255) and picture.getpixel((32, 32)) == (200, 30, 30)

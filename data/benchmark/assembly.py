@@ -67,13 +67,17 @@ def _extended(work: Work) -> str:
     return path.name if path.is_dir() else path.parent.name
 
 
-def calibration_of(work: Work, pairs: Sequence[Pair], first: int) -> list[Entry]:
-    """Pairs that leak, by the filter or after an edit, as rows of their own split; their pictures lie in it."""
+def calibration_of(work: Work, pairs: Sequence[Pair], first: int) -> tuple[list[Entry], int]:
+    """Pairs that leak, by the filter or after an edit, as rows of their own split; their pictures lie in it.
+
+    Also how many of them are left out, for their picture is gone.
+    """
     known = {pair.id: pair for pair in pairs}
     latest = [known.get(pair.id, pair) for pair in work.filtered]
     leaking = [pair for pair in latest if pair.rejected and pair.rejected.reason in LEAKS]
     there = [pair for pair in leaking if _has_picture(work, pair)]
-    return [entry_of(first + number, pair, work.run, folder="") for number, pair in enumerate(there)]
+    entries = [entry_of(first + number, pair, work.run, folder="") for number, pair in enumerate(there)]
+    return entries, len(leaking) - len(there)
 
 
 def _has_picture(work: Work, pair: Pair) -> bool:
