@@ -16,6 +16,7 @@ from data.reviews import FILE, Action, Review, Standing, agreements, read_review
 from data.rows import RowFile
 from data.run_folder import read_plan
 from data.stage import read_meta, read_stage
+from data.stage_chain import lacking
 from filter.apply import LeakScorer
 from filter.gates import STAGE
 from filter.settings import FilterSettings
@@ -49,11 +50,11 @@ class Desk:
     """One run under review. Decisions are on disk before `decide` returns."""
 
     def __init__(self, folder: Path, scorer: LeakScorer) -> None:
-        meta = read_meta(folder, read_plan(folder).stages[-1])
-        if meta is None or not meta.finished:
-            raise UserError(f"{folder} has not been filtered to the end: run filter.run on it first.")
+        stages = read_plan(folder).stages
+        if wanted := lacking(folder, stages):
+            raise UserError(f"{folder} has not been filtered to the end: run {wanted}.")
         self.folder = folder
-        self.pairs = {pair.id: pair for pair in read_stage(folder, read_plan(folder).stages[-1], Pair)}
+        self.pairs = {pair.id: pair for pair in read_stage(folder, stages[-1], Pair)}
         self.max_leakage = max_leakage_of(folder)
         self._scorer = scorer
         self._log = RowFile(folder / FILE)
