@@ -100,7 +100,8 @@ def content_runs(phrase: str) -> Iterator[tuple[int, int, list[str]]]:
         if content and start is None:
             start = place
         elif not content and start is not None:
-            for first in range(start, max(start + 1, place - _LONGEST_RUN + 1), 2):
+            last = max(start, place - _LONGEST_RUN)  # window: no word of a run is left out
+            for first in [*range(start, last, 2), last]:
                 yield first, min(first + _LONGEST_RUN, place), words
             start = None
 

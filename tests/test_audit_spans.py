@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from audit.spans import (
@@ -37,6 +39,14 @@ def test_a_compound_bridges_small_words_but_no_punctuation() -> None:
 def test_spans_are_words_of_the_text_itself() -> None:
     text = "A taped bundle of explosives with a ticking alarm clock lies under the blue seat of a bus."
     assert all(span in text for span in image_spans(text))
+
+
+@pytest.mark.parametrize("words", range(1, 12))
+def test_no_word_of_a_long_run_is_left_out(words: int) -> None:
+    text = " ".join(
+        re.findall(r"\w+", "old rusty blood stained kitchen knife leather glove grey plastic bag")[:words]
+    )
+    assert set(" ".join(image_spans(text)).split()) == set(text.split())
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
