@@ -18,9 +18,7 @@ Floats = NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 SEED = 20241129  # arXiv 2411.19939 was posted that day; any number would do, but always the same
-FEWEST_APART = (
-    5  # clusters whose rows must differ from the most common value before a rank correlation says anything
-)
+FEWEST_APART = 5  # clusters with another value than the commonest; of fewer a rank correlation says nothing
 WEIGHTS_AT_ONCE = 2_000_000  # of a bootstrap, 16 MB: all draws of a large benchmark together would take a GB
 
 

@@ -149,11 +149,7 @@ def date_of(asked: str) -> str:
             return date.fromisoformat(asked).isoformat()
         if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
             return datetime.fromtimestamp(int(epoch), UTC).date().isoformat()
-    except (
-        ValueError,
-        OverflowError,
-        OSError,
-    ) as error:  # the latter: beyond what the platform's clock knows
+    except (ValueError, OverflowError, OSError) as error:  # OSError: beyond the platform's clock
         raise UserError("The date of a build is written YYYY-MM-DD; SOURCE_DATE_EPOCH in seconds.") from error
     return datetime.now(UTC).date().isoformat()
 
